@@ -1,0 +1,36 @@
+# pg_tls/Makefile
+
+MODULE_big = pg_tls
+OBJS = \
+	src/certificate.o \
+	src/chain.o \
+	src/ossl.o \
+	src/pg_tls.o \
+	src/reload.o \
+	src/row.o \
+	src/session.o \
+	src/verify.o
+PGFILEDESC = "pg_tls - see, check and reload TLS"
+
+EXTENSION = pg_tls
+# the version stands in the control file alone
+EXTVERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" pg_tls.control)
+DATA = pg_tls--1.0.sql
+
+PG_CPPFLAGS = -DPGTLS_VERSION='"$(EXTVERSION)"'
+SHLIB_LINK = -lssl -lcrypto
+
+# needs a running server with shared_preload_libraries = 'pg_tls'
+REGRESS = pg_tls sessions
+
+PG_CONFIG = pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# 13 has with_openssl = yes, later versions with_ssl = openssl
+ifeq ($(filter openssl yes,$(with_ssl) $(with_openssl)),)
+$(error pg_tls needs a PostgreSQL server that was built with OpenSSL, and the one of $(PG_CONFIG) was not)
+endif
+
+# PGXS has no dependency tracking in packaged builds
+$(OBJS): $(wildcard src/*.h) pg_tls.control

@@ -1,0 +1,530 @@
+/*-------------------------------------------------------------------------
+ *
+ * certificate.c
+ *	  X.509 certificates as plain C.
+ *
+ * Everything in a certificate comes from a stranger: names with NULs in
+ * them, text that is not what its type says, extensions of any size.  What
+ * leaves this file is valid UTF-8 and cannot be mistaken for something else.
+ *
+ * Runs in backends before authentication: nothing here raises an error,
+ * takes a lock or reads a setting.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FRONTEND
+#include "postgres.h"
+#else
+#include "postgres_fe.h"
+#endif
+
+#include <arpa/inet.h>
+#include <openssl/bn.h>
+#include <openssl/evp.h>
+#include <openssl/objects.h>
+#include <openssl/x509v3.h>
+
+#include "certificate.h"
+
+/*
+ * How pg_stat_ssl prints an attribute's value (X509_NAME_to_cstring in
+ * be-secure-openssl.c).
+ */
+#define SLASH_FORM_FLAGS \
+	((ASN1_STRFLGS_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) | ASN1_STRFLGS_UTF8_CONVERT)
+
+
+/*
+ * Length of the valid UTF-8 character at s, or 0 where there is none.
+ *
+ * UTF8_getc() knows overlong forms; by version it lets surrogates and what
+ * lies beyond Unicode pass.
+ */
+static int
+utf8_length(const unsigned char *s, int len)
+{
+	unsigned long c;
+	int			n = UTF8_getc(s, len, &c);
+
+	if (n <= 0 || n > 4 || c > 0x10FFFF || (c >= 0xD800 && c <= 0xDFFF))
+		return 0;
+	return n;
+}
+
+/*
+ * Print text of unknown contents as valid UTF-8 without control characters.
+ * What cannot stand there is written as a backslash and two hexadecimal
+ * digits for each byte.  To tell that from the same characters in the
+ * original, the caller has backslashes doubled, unless the text has gone
+ * through an escaping of its own that took care of them.
+ */
+bool
+pgtls_certificate_escape(BIO *out, const char *text, int len,
+						 bool double_backslash)
+{
+	const unsigned char *s = (const unsigned char *) text;
+	const unsigned char *end = s + len;
+	const unsigned char *plain = s; /* not yet written, needs no escape */
+
+	while (s < end)
+	{
+		int			n = utf8_length(s, end - s);
+		bool		control = n > 0 &&
+			(*s < 0x20 || *s == 0x7f ||
+			 (n == 2 && s[0] == 0xc2 && s[1] < 0xa0));	/* C1 controls */
+
+		if (n > 0 && !control && !(*s == '\\' && double_backslash))
+		{
+			s += n;
+			continue;
+		}
+
+		if (s > plain && BIO_write(out, plain, s - plain) <= 0)
+			return false;
+		if (*s == '\\')
+		{
+			if (BIO_puts(out, "\\\\") <= 0)
+				return false;
+			s++;
+		}
+		else
+		{
+			/* a byte that starts no character, or a whole control character */
+			for (int i = Max(n, 1); i > 0; i--)
+			{
+				if (BIO_printf(out, "\\%02X", *s++) <= 0)
+					return false;
+			}
+		}
+		plain = s;
+	}
+	return s == plain || BIO_write(out, plain, s - plain) > 0;
+}
+
+/* Bytes that have no better form: a hash sign and hexadecimal digits. */
+static bool
+print_hex(BIO *out, const unsigned char *bytes, int len)
+{
+	if (BIO_puts(out, "#") <= 0)
+		return false;
+	for (int i = 0; i < len; i++)
+	{
+		if (BIO_printf(out, "%02X", bytes[i]) <= 0)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Print a string of any ASN.1 type.  Where it does not hold what its type
+ * says, the bytes themselves are printed, escaped; so it is with an
+ * IA5String, which is not Latin-1, although OpenSSL would read it so.
+ */
+static bool
+print_string(BIO *out, const ASN1_STRING *string)
+{
+	unsigned char *utf8 = NULL;
+	int			len = -1;
+	bool		ok;
+
+	if (ASN1_STRING_type(string) != V_ASN1_IA5STRING)
+		len = ASN1_STRING_to_UTF8(&utf8, string);
+	if (len < 0)
+		return pgtls_certificate_escape(out,
+										(const char *) ASN1_STRING_get0_data(string),
+										ASN1_STRING_length(string), true);
+	ok = pgtls_certificate_escape(out, (const char *) utf8, len, true);
+	OPENSSL_free(utf8);
+	return ok;
+}
+
+/*
+ * Print a name in the slash form of pg_stat_ssl.  There, an attribute whose
+ * type OpenSSL does not know makes the connection fail; here it stands under
+ * its number.
+ */
+static bool
+print_name_slashes(BIO *out, const X509_NAME *name)
+{
+	for (int i = 0; i < X509_NAME_entry_count(name); i++)
+	{
+		X509_NAME_ENTRY *entry = X509_NAME_get_entry(name, i);
+
+		if (BIO_puts(out, "/") <= 0 ||
+			!pgtls_ossl_object_name(X509_NAME_ENTRY_get_object(entry), out) ||
+			BIO_puts(out, "=") <= 0)
+			return false;
+
+		/* core ignores what cannot be printed, and so does this */
+		(void) ASN1_STRING_print_ex(out, X509_NAME_ENTRY_get_data(entry),
+									SLASH_FORM_FLAGS);
+	}
+	return true;
+}
+
+/*
+ * Print a name in the form of RFC 2253, as core does for clientname=DN.  A
+ * name that OpenSSL cannot print so (core refuses such a client) appears as
+ * its DER.
+ */
+static bool
+print_name_rfc2253(BIO *out, const X509_NAME *name)
+{
+	BIO		   *bio = BIO_new(BIO_s_mem());
+	bool		ok = bio != NULL;
+
+	if (ok && X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253) >= 0)
+	{
+		char	   *data;
+		long		len = BIO_get_mem_data(bio, &data);
+
+		ok = len <= 0 || BIO_write(out, data, len) > 0;
+	}
+	else if (ok)
+	{
+		unsigned char *der = NULL;
+		int			len = i2d_X509_NAME(unconstify(X509_NAME *, name), &der);
+
+		ok = len > 0 && print_hex(out, der, len);
+		OPENSSL_free(der);
+	}
+	BIO_free(bio);
+	return ok;
+}
+
+static bool
+print_common_name(BIO *out, const X509_NAME *name)
+{
+	int			i = X509_NAME_get_index_by_NID(unconstify(X509_NAME *, name),
+											   NID_commonName, -1);
+
+	return i < 0 ||
+		print_string(out, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, i)));
+}
+
+static bool
+print_serial(BIO *out, X509 *cert)
+{
+	BIGNUM	   *number = ASN1_INTEGER_to_BN(X509_get0_serialNumber(cert), NULL);
+	char	   *decimal = number != NULL ? BN_bn2dec(number) : NULL;
+	bool		ok = decimal != NULL && BIO_puts(out, decimal) > 0;
+
+	OPENSSL_free(decimal);
+	BN_free(number);
+	return ok;
+}
+
+static bool
+print_key(BIO *out, X509 *cert)
+{
+	return pgtls_ossl_key_name(cert, out);
+}
+
+/*
+ * Print an otherName as openssl.cnf(5) writes it, 1.2.3;UTF8:text, or with
+ * the DER of a value that is no text.  The type of the string is part of it:
+ * otherwise two different names could look the same.
+ */
+static bool
+print_other_name(BIO *out, const OTHERNAME *other)
+{
+	static const struct
+	{
+		int			type;
+		const char *name;
+	}			strings[] = {
+		{V_ASN1_UTF8STRING, "UTF8"},
+		{V_ASN1_IA5STRING, "IA5"},
+		{V_ASN1_PRINTABLESTRING, "PRINTABLE"},
+		{V_ASN1_VISIBLESTRING, "VISIBLE"},
+		{V_ASN1_T61STRING, "T61"},
+		{V_ASN1_BMPSTRING, "BMP"},
+		{V_ASN1_UNIVERSALSTRING, "UNIV"},
+	};
+	int			type = other->value != NULL ? ASN1_TYPE_get(other->value) : 0;
+	unsigned char *der = NULL;
+	int			len;
+	bool		ok;
+
+	if (!pgtls_ossl_object_name(other->type_id, out))
+		return false;
+	for (int i = 0; i < lengthof(strings); i++)
+	{
+		if (strings[i].type == type)
+			return BIO_printf(out, ";%s:", strings[i].name) > 0 &&
+				print_string(out, other->value->value.asn1_string);
+	}
+	len = i2d_ASN1_TYPE(other->value, &der);
+	ok = BIO_puts(out, ";") > 0 && print_hex(out, der, Max(len, 0));
+	OPENSSL_free(der);
+	return ok;
+}
+
+/*
+ * Print one alternative name under the prefix that openssl.cnf(5) has for its
+ * type.
+ */
+static bool
+print_general_name(BIO *out, GENERAL_NAME *name)
+{
+	switch (name->type)
+	{
+		case GEN_EMAIL:
+			return BIO_puts(out, "email:") > 0 &&
+				print_string(out, name->d.rfc822Name);
+		case GEN_DNS:
+			return BIO_puts(out, "DNS:") > 0 &&
+				print_string(out, name->d.dNSName);
+		case GEN_URI:
+			return BIO_puts(out, "URI:") > 0 &&
+				print_string(out, name->d.uniformResourceIdentifier);
+		case GEN_DIRNAME:
+			return BIO_puts(out, "dirName:") > 0 &&
+				print_name_rfc2253(out, name->d.directoryName);
+		case GEN_RID:
+			return BIO_puts(out, "RID:") > 0 &&
+				pgtls_ossl_object_name(name->d.registeredID, out);
+		case GEN_OTHERNAME:
+			return BIO_puts(out, "otherName:") > 0 &&
+				print_other_name(out, name->d.otherName);
+		case GEN_IPADD:
+			{
+				const unsigned char *bytes = ASN1_STRING_get0_data(name->d.iPAddress);
+				int			len = ASN1_STRING_length(name->d.iPAddress);
+				char		address[INET6_ADDRSTRLEN];
+
+				if (BIO_puts(out, "IP:") <= 0)
+					return false;
+				if ((len == 4 || len == 16) &&
+					inet_ntop(len == 4 ? AF_INET : AF_INET6, bytes,
+							  address, sizeof(address)) != NULL)
+					return BIO_puts(out, address) > 0;
+				return print_hex(out, bytes, len);
+			}
+		default:
+			{
+				/* X.400 addresses and EDI party names, which nobody uses */
+				unsigned char *der = NULL;
+				int			len = i2d_GENERAL_NAME(name, &der);
+				bool		ok;
+
+				ok = BIO_puts(out, name->type == GEN_X400 ? "x400Name:" : "ediPartyName:") > 0 &&
+					len > 0 && print_hex(out, der, len);
+				OPENSSL_free(der);
+				return ok;
+			}
+	}
+}
+
+/*
+ * Print all occurrences of an extension that holds a list, each element by
+ * print_one.  An extension that cannot be decoded is one element, its bytes.
+ */
+static bool
+print_list_extension(BIO *out, X509 *cert, int nid,
+					 bool (*print_all) (BIO *out, void *decoded, bool *first))
+{
+	bool		first = true;
+
+	for (int i = X509_get_ext_by_NID(cert, nid, -1); i >= 0;
+		 i = X509_get_ext_by_NID(cert, nid, i))
+	{
+		X509_EXTENSION *ext = X509_get_ext(cert, i);
+		void	   *decoded = X509V3_EXT_d2i(ext);
+		bool		ok;
+
+		if (decoded != NULL)
+		{
+			ok = print_all(out, decoded, &first);
+			if (nid == NID_subject_alt_name)
+				GENERAL_NAMES_free(decoded);
+			else
+				sk_ASN1_OBJECT_pop_free(decoded, ASN1_OBJECT_free);
+		}
+		else
+		{
+			const ASN1_OCTET_STRING *data = X509_EXTENSION_get_data(ext);
+
+			ok = (first || BIO_printf(out, "%c", PGTLS_LIST_SEPARATOR) > 0) &&
+				print_hex(out, ASN1_STRING_get0_data(data),
+						  ASN1_STRING_length(data));
+			first = false;
+		}
+		if (!ok)
+			return false;
+	}
+	return true;
+}
+
+static bool
+print_all_names(BIO *out, void *decoded, bool *first)
+{
+	GENERAL_NAMES *names = decoded;
+
+	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++)
+	{
+		if (!*first && BIO_printf(out, "%c", PGTLS_LIST_SEPARATOR) <= 0)
+			return false;
+		*first = false;
+		if (!print_general_name(out, sk_GENERAL_NAME_value(names, i)))
+			return false;
+	}
+	return true;
+}
+
+static bool
+print_all_usages(BIO *out, void *decoded, bool *first)
+{
+	STACK_OF(ASN1_OBJECT) *usages = decoded;
+
+	for (int i = 0; i < sk_ASN1_OBJECT_num(usages); i++)
+	{
+		if (!*first && BIO_printf(out, "%c", PGTLS_LIST_SEPARATOR) <= 0)
+			return false;
+		*first = false;
+		if (!pgtls_ossl_object_name(sk_ASN1_OBJECT_value(usages, i), out))
+			return false;
+	}
+	return true;
+}
+
+static bool
+print_san(BIO *out, X509 *cert)
+{
+	return print_list_extension(out, cert, NID_subject_alt_name, print_all_names);
+}
+
+static bool
+print_eku(BIO *out, X509 *cert)
+{
+	return print_list_extension(out, cert, NID_ext_key_usage, print_all_usages);
+}
+
+/*
+ * Empty a memory BIO into a string of its own: NULL for nothing printed.
+ *
+ * OpenSSL's own printing leaves some invalid sequences alone in some of its
+ * versions; here is the place through which all text passes.
+ */
+static bool
+take_text(BIO *bio, char **text)
+{
+	char	   *data;
+	long		len = BIO_get_mem_data(bio, &data);
+	bool		ok = true;
+
+	*text = NULL;
+	if (len > 0)
+	{
+		bool		valid = true;
+
+		for (long i = 0; valid && i < len;)
+		{
+			int			n = utf8_length((unsigned char *) data + i, len - i);
+
+			valid = n > 0 && data[i] != '\0';
+			i += n;
+		}
+		if (valid)
+		{
+			*text = OPENSSL_malloc(len + 1);
+			ok = *text != NULL;
+			if (ok)
+			{
+				memcpy(*text, data, len);
+				(*text)[len] = '\0';
+			}
+		}
+		else
+		{
+			BIO		   *clean = BIO_new(BIO_s_mem());
+
+			ok = clean != NULL &&
+				pgtls_certificate_escape(clean, data, len, false) &&
+				take_text(clean, text);
+			BIO_free(clean);
+		}
+	}
+	(void) BIO_reset(bio);
+	return ok;
+}
+
+static bool
+print_subject(BIO *out, X509 *cert)
+{
+	return print_name_slashes(out, X509_get_subject_name(cert));
+}
+
+static bool
+print_issuer(BIO *out, X509 *cert)
+{
+	return print_name_slashes(out, X509_get_issuer_name(cert));
+}
+
+static bool
+print_subject_rfc2253(BIO *out, X509 *cert)
+{
+	return print_name_rfc2253(out, X509_get_subject_name(cert));
+}
+
+static bool
+print_subject_cn(BIO *out, X509 *cert)
+{
+	return print_common_name(out, X509_get_subject_name(cert));
+}
+
+/*
+ * Read a certificate.  False means that memory ran out, or that OpenSSL
+ * could not print a part; then nothing is kept.
+ */
+bool
+pgtls_certificate_read(X509 *cert, CertInfo *info)
+{
+	const struct
+	{
+		bool		(*print) (BIO *out, X509 *cert);
+		char	  **text;
+	}			parts[] = {
+		{print_subject, &info->subject},
+		{print_issuer, &info->issuer},
+		{print_subject_rfc2253, &info->subject_rfc2253},
+		{print_subject_cn, &info->common_name},
+		{print_serial, &info->serial},
+		{print_san, &info->san},
+		{print_eku, &info->eku},
+		{print_key, &info->key},
+	};
+	BIO		   *bio;
+	bool		ok;
+
+	memset(info, 0, sizeof(*info));
+	info->not_before = pgtls_ossl_time(X509_get0_notBefore(cert));
+	info->not_after = pgtls_ossl_time(X509_get0_notAfter(cert));
+
+	bio = BIO_new(BIO_s_mem());
+	ok = bio != NULL &&
+		X509_digest(cert, EVP_sha256(), info->fingerprint, NULL);
+	for (int i = 0; ok && i < lengthof(parts); i++)
+		ok = parts[i].print(bio, cert) && take_text(bio, parts[i].text);
+
+	BIO_free(bio);
+	if (!ok)
+		pgtls_certificate_free(info);
+	ERR_clear_error();
+	return ok;
+}
+
+/* Give back what pgtls_certificate_read() took. */
+void
+pgtls_certificate_free(CertInfo *info)
+{
+	OPENSSL_free(info->subject);
+	OPENSSL_free(info->issuer);
+	OPENSSL_free(info->subject_rfc2253);
+	OPENSSL_free(info->common_name);
+	OPENSSL_free(info->serial);
+	OPENSSL_free(info->san);
+	OPENSSL_free(info->eku);
+	OPENSSL_free(info->key);
+	memset(info, 0, sizeof(*info));
+}

@@ -1,0 +1,59 @@
+/*-------------------------------------------------------------------------
+ *
+ * certificate.h
+ *	  X.509 certificates as plain C.
+ *
+ * Pure: no settings, no shared memory, no PostgreSQL error.  It may be called
+ * in any process, before authentication included, and builds outside the
+ * server.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTLS_CERTIFICATE_H
+#define PGTLS_CERTIFICATE_H
+
+#include "ossl.h"
+
+#define PGTLS_SHA256_LEN	32
+
+/*
+ * Between the elements of the lists below.  No element contains it: control
+ * characters are escaped.
+ */
+#define PGTLS_LIST_SEPARATOR	'\n'
+
+/*
+ * CertInfo: what a certificate says, whole.
+ *
+ * All text is valid UTF-8 without control characters.  A byte that is not
+ * part of a valid character, and a control character, appears as a backslash
+ * and two hexadecimal digits; where that could be confused with the original
+ * (everywhere but in the names, which have escapes of their own), a backslash
+ * is doubled.
+ *
+ * Text belongs to the struct: pgtls_certificate_free().  A field that the
+ * certificate lacks is NULL, a moment that it lacks is PGTLS_NO_TIME.
+ */
+typedef struct CertInfo
+{
+	char	   *subject;		/* subject as pg_stat_ssl writes it:
+								 * /C=NL/O=Example/CN=alice */
+	char	   *issuer;			/* issuer, likewise */
+	char	   *subject_rfc2253;	/* subject as hba.c compares it for
+									 * clientname=DN (be_tls_open_server) */
+	char	   *common_name;	/* first CN of the subject */
+	char	   *serial;			/* serial number, decimal */
+	char	   *san;			/* list of alternative names, with prefixes */
+	char	   *eku;			/* list of extended key usages */
+	char	   *key;			/* RSA-2048, EC-P-256, ED25519 ... */
+	unsigned char fingerprint[PGTLS_SHA256_LEN];	/* SHA-256 of the DER */
+	int64		not_before;		/* as TimestampTz */
+	int64		not_after;		/* as TimestampTz */
+} CertInfo;
+
+extern bool pgtls_certificate_read(X509 *cert, CertInfo *info);
+extern void pgtls_certificate_free(CertInfo *info);
+extern bool pgtls_certificate_escape(BIO *out, const char *text, int len,
+									 bool double_backslash);
+
+#endif							/* PGTLS_CERTIFICATE_H */

@@ -1,0 +1,31 @@
+/*-------------------------------------------------------------------------
+ *
+ * chain.h
+ *	  The certificates that connected clients sent, in shared memory.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTLS_CHAIN_H
+#define PGTLS_CHAIN_H
+
+#include "ossl.h"
+
+/*
+ * What a client sent: its certificate and the intermediates that came with
+ * it, in the order in which they came.  Sessions that sent the same share one
+ * ChainRef, so that whoever judges them judges it once.
+ */
+typedef int32 ChainRef;
+
+#define PGTLS_NO_CHAIN	(-1)
+
+/* pg_tls.chain_memory, in kB */
+extern int	pgtls_chain_memory;
+
+extern void pgtls_chain_define_settings(void);
+extern Size pgtls_chain_shmem_size(void);
+extern void pgtls_chain_shmem_init(void *area, bool found);
+extern ChainRef pgtls_chain_acquire(X509 *leaf, STACK_OF(X509) *sent);
+extern void pgtls_chain_release(ChainRef chain);
+
+#endif							/* PGTLS_CHAIN_H */

@@ -1,0 +1,354 @@
+/*-------------------------------------------------------------------------
+ *
+ * ossl.c
+ *	  What pg_tls needs of OpenSSL, in one shape for all its versions.
+ *
+ * Runs in whatever process calls it; holds no state and takes no lock.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FRONTEND
+#include "postgres.h"
+#else
+#include "postgres_fe.h"
+#endif
+
+#include <openssl/ec.h>
+#include <openssl/evp.h>
+#include <openssl/objects.h>
+
+#include "ossl.h"
+
+/*
+ * Seconds between the Unix epoch and 2000-01-01, where PostgreSQL's
+ * timestamps begin.
+ */
+#define POSTGRES_EPOCH_SECONDS	INT64CONST(946684800)
+
+/*
+ * Microseconds since 2000-01-01 UTC (what a TimestampTz holds) of an
+ * ASN1_TIME, or PGTLS_NO_TIME where there is none or it cannot be read.
+ */
+int64
+pgtls_ossl_time(const ASN1_TIME *time)
+{
+	ASN1_TIME  *epoch;
+	int			days,
+				seconds;
+	int64		result = PGTLS_NO_TIME;
+
+	if (time == NULL)
+		return PGTLS_NO_TIME;
+
+	/* let OpenSSL do the calendar; ASN1_TIME spans the years 0 to 9999 */
+	epoch = ASN1_TIME_set(NULL, 0);
+	if (epoch != NULL && ASN1_TIME_diff(&days, &seconds, epoch, time))
+		result = ((int64) days * 86400 + seconds - POSTGRES_EPOCH_SECONDS) *
+			INT64CONST(1000000);
+	ASN1_TIME_free(epoch);
+	ERR_clear_error();
+	return result;
+}
+
+/*
+ * The client's or our own ephemeral key of this handshake says what was
+ * agreed where OpenSSL does not name the group: before 3.0, and for finite
+ * field Diffie-Hellman in TLS 1.2, which knows no groups.
+ */
+static const char *
+group_of_ephemeral_key(SSL *ssl, char *buf, size_t size)
+{
+	EVP_PKEY   *key = NULL;
+	const char *name = NULL;
+
+	if (!SSL_get_peer_tmp_key(ssl, &key))
+		return NULL;
+
+	switch (EVP_PKEY_base_id(key))
+	{
+		case EVP_PKEY_X25519:
+			name = "x25519";
+			break;
+		case EVP_PKEY_X448:
+			name = "x448";
+			break;
+		case EVP_PKEY_DH:
+			snprintf(buf, size, "DH-%d", EVP_PKEY_bits(key));
+			name = buf;
+			break;
+#ifndef HAVE_SSL_GROUP_TO_NAME
+		case EVP_PKEY_EC:
+			{
+				EC_KEY	   *ec = EVP_PKEY_get0_EC_KEY(key);
+				int			nid = NID_undef;
+
+				if (ec != NULL)
+					nid = EC_GROUP_get_curve_name(EC_KEY_get0_group(ec));
+				/* TLS knows this one curve by another name (RFC 8422, 5.1.1) */
+				if (nid == NID_X9_62_prime256v1)
+					name = "secp256r1";
+				else if (nid != NID_undef)
+					name = OBJ_nid2sn(nid);
+				break;
+			}
+#endif
+		default:
+			break;
+	}
+	EVP_PKEY_free(key);
+	return name;
+}
+
+/*
+ * Name of the group that the handshake agreed on, as TLS names it, or NULL
+ * where there was none (key transport by RSA).  The result is constant, or in
+ * the caller's buffer.
+ */
+const char *
+pgtls_ossl_group(SSL *ssl, char *buf, size_t size)
+{
+	const char *name = NULL;
+
+#ifdef HAVE_SSL_GROUP_TO_NAME
+	int			id = SSL_get_negotiated_group(ssl);
+
+	if (id != NID_undef)
+		name = SSL_group_to_name(ssl, id);
+#endif
+	if (name == NULL)
+		name = group_of_ephemeral_key(ssl, buf, size);
+	ERR_clear_error();
+	return name;
+}
+
+/*
+ * Whether a group withstands a quantum computer, by itself or as one half of
+ * a hybrid.  OpenSSL has no such attribute, hence the names of the key
+ * encapsulation mechanisms that it and its providers offer.
+ *
+ * A handshake without a group (group NULL) was not post-quantum if its cipher
+ * suite says how keys were exchanged, as those of TLS 1.2 do.
+ */
+PgTlsPostQuantum
+pgtls_ossl_post_quantum(SSL *ssl, const char *group)
+{
+	static const char *const mechanisms[] = {
+		"mlkem", "kyber", "frodo", "bike", "hqc", "sntrup", "mceliece"
+	};
+	char		lower[80];
+	size_t		len = 0;
+
+	if (group == NULL)
+		return SSL_CIPHER_get_kx_nid(SSL_get_current_cipher(ssl)) == NID_kx_any ?
+			PGTLS_PQ_UNKNOWN : PGTLS_PQ_NO;
+
+	for (; group[len] != '\0' && len < sizeof(lower) - 1; len++)
+		lower[len] = pg_ascii_tolower((unsigned char) group[len]);
+	lower[len] = '\0';
+
+	for (int i = 0; i < lengthof(mechanisms); i++)
+	{
+		if (strstr(lower, mechanisms[i]) != NULL)
+			return PGTLS_PQ_YES;
+	}
+	return PGTLS_PQ_NO;
+}
+
+#ifndef HAVE_SSL_SIGNATURE_NAME
+/*
+ * Before 3.5, OpenSSL tells the parts of a signature scheme.  This names the
+ * schemes as the TLS registry of IANA does (RFC 8446, 4.2.3).
+ */
+static const char *
+signature_scheme(int type, int digest, bool pss_key)
+{
+	static const struct
+	{
+		int			type;
+		int			digest;
+		bool		pss_key;
+		const char *name;
+	}			schemes[] = {
+		{EVP_PKEY_RSA_PSS, NID_sha256, false, "rsa_pss_rsae_sha256"},
+		{EVP_PKEY_RSA_PSS, NID_sha384, false, "rsa_pss_rsae_sha384"},
+		{EVP_PKEY_RSA_PSS, NID_sha512, false, "rsa_pss_rsae_sha512"},
+		{EVP_PKEY_RSA_PSS, NID_sha256, true, "rsa_pss_pss_sha256"},
+		{EVP_PKEY_RSA_PSS, NID_sha384, true, "rsa_pss_pss_sha384"},
+		{EVP_PKEY_RSA_PSS, NID_sha512, true, "rsa_pss_pss_sha512"},
+		{EVP_PKEY_EC, NID_sha256, false, "ecdsa_secp256r1_sha256"},
+		{EVP_PKEY_EC, NID_sha384, false, "ecdsa_secp384r1_sha384"},
+		{EVP_PKEY_EC, NID_sha512, false, "ecdsa_secp521r1_sha512"},
+		{EVP_PKEY_EC, NID_sha224, false, "ecdsa_sha224"},
+		{EVP_PKEY_EC, NID_sha1, false, "ecdsa_sha1"},
+		{EVP_PKEY_ED25519, NID_undef, false, "ed25519"},
+		{EVP_PKEY_ED448, NID_undef, false, "ed448"},
+		{EVP_PKEY_RSA, NID_sha256, false, "rsa_pkcs1_sha256"},
+		{EVP_PKEY_RSA, NID_sha384, false, "rsa_pkcs1_sha384"},
+		{EVP_PKEY_RSA, NID_sha512, false, "rsa_pkcs1_sha512"},
+		{EVP_PKEY_RSA, NID_sha224, false, "rsa_pkcs1_sha224"},
+		{EVP_PKEY_RSA, NID_sha1, false, "rsa_pkcs1_sha1"},
+		{EVP_PKEY_RSA, NID_md5_sha1, false, "rsa_pkcs1_md5_sha1"},
+		{EVP_PKEY_DSA, NID_sha512, false, "dsa_sha512"},
+		{EVP_PKEY_DSA, NID_sha384, false, "dsa_sha384"},
+		{EVP_PKEY_DSA, NID_sha256, false, "dsa_sha256"},
+		{EVP_PKEY_DSA, NID_sha224, false, "dsa_sha224"},
+		{EVP_PKEY_DSA, NID_sha1, false, "dsa_sha1"},
+	};
+
+	for (int i = 0; i < lengthof(schemes); i++)
+	{
+		if (schemes[i].type == type && schemes[i].digest == digest &&
+			schemes[i].pss_key == pss_key)
+			return schemes[i].name;
+	}
+	return NULL;
+}
+#endif
+
+/*
+ * The scheme of the server's (peer: the client's) signature in the handshake,
+ * NULL where there was none.  The result is constant.
+ */
+const char *
+pgtls_ossl_signature(SSL *ssl, bool peer)
+{
+	const char *name = NULL;
+
+	/*
+	 * A key exchange by RSA transport signs nothing, although OpenSSL has
+	 * chosen a scheme by then.
+	 */
+	if (!peer &&
+		SSL_CIPHER_get_kx_nid(SSL_get_current_cipher(ssl)) == NID_kx_rsa)
+		return NULL;
+
+#ifdef HAVE_SSL_SIGNATURE_NAME
+	if ((peer ? SSL_get0_peer_signature_name(ssl, &name) :
+		 SSL_get0_signature_name(ssl, &name)) != 1)
+		name = NULL;
+#else
+	{
+		int			type,
+					digest = NID_undef;
+		X509	   *cert = peer ? SSL_get_peer_certificate(ssl) :
+			SSL_get_certificate(ssl);
+		EVP_PKEY   *key = cert ? X509_get0_pubkey(cert) : NULL;
+
+		if (peer ? SSL_get_peer_signature_type_nid(ssl, &type) :
+			SSL_get_signature_type_nid(ssl, &type))
+		{
+			if (!(peer ? SSL_get_peer_signature_nid(ssl, &digest) :
+				  SSL_get_signature_nid(ssl, &digest)))
+				digest = NID_undef;
+			name = signature_scheme(type, digest,
+									type == EVP_PKEY_RSA_PSS && key != NULL &&
+									EVP_PKEY_base_id(key) == EVP_PKEY_RSA_PSS);
+		}
+		if (peer)
+			X509_free(cert);	/* it came with a reference of our own */
+	}
+#endif
+	ERR_clear_error();
+	return name;
+}
+
+/*
+ * Print the type and strength of a certificate's key: RSA-2048, EC-P-256,
+ * ED25519, ML-DSA-65.  Where OpenSSL cannot load the key, the name or number
+ * of its algorithm stands alone.
+ */
+bool
+pgtls_ossl_key_name(X509 *cert, BIO *out)
+{
+	EVP_PKEY   *key = X509_get0_pubkey(cert);
+	bool		ok;
+
+	switch (key != NULL ? EVP_PKEY_base_id(key) : NID_undef)
+	{
+		case EVP_PKEY_RSA:
+			ok = BIO_printf(out, "RSA-%d", EVP_PKEY_bits(key)) > 0;
+			break;
+		case EVP_PKEY_RSA_PSS:
+			ok = BIO_printf(out, "RSA-PSS-%d", EVP_PKEY_bits(key)) > 0;
+			break;
+		case EVP_PKEY_DSA:
+			ok = BIO_printf(out, "DSA-%d", EVP_PKEY_bits(key)) > 0;
+			break;
+		case EVP_PKEY_DH:
+			ok = BIO_printf(out, "DH-%d", EVP_PKEY_bits(key)) > 0;
+			break;
+		case EVP_PKEY_EC:
+			{
+				int			nid = NID_undef;
+				const char *curve = NULL;
+
+#ifdef HAVE_EVP_PKEY_TYPE_NAME
+				char		group[80];
+
+				if (EVP_PKEY_get_group_name(key, group, sizeof(group), NULL))
+					nid = OBJ_txt2nid(group);
+#else
+				nid = EC_GROUP_get_curve_name(EC_KEY_get0_group(EVP_PKEY_get0_EC_KEY(key)));
+#endif
+				if (nid != NID_undef)
+				{
+					curve = EC_curve_nid2nist(nid);
+					if (curve == NULL)
+						curve = OBJ_nid2sn(nid);
+				}
+				ok = curve != NULL ? BIO_printf(out, "EC-%s", curve) > 0 :
+					BIO_printf(out, "EC-%d", EVP_PKEY_bits(key)) > 0;
+				break;
+			}
+		default:
+			{
+				ASN1_OBJECT *algorithm = NULL;
+
+#ifdef HAVE_EVP_PKEY_TYPE_NAME
+				if (key != NULL && EVP_PKEY_get0_type_name(key) != NULL)
+				{
+					ok = BIO_puts(out, EVP_PKEY_get0_type_name(key)) > 0;
+					break;
+				}
+#endif
+				ok = X509_PUBKEY_get0_param(&algorithm, NULL, NULL, NULL,
+											X509_get_X509_PUBKEY(cert)) &&
+					pgtls_ossl_object_name(algorithm, out);
+				break;
+			}
+	}
+	ERR_clear_error();
+	return ok;
+}
+
+/*
+ * Print an object identifier by OpenSSL's short name, or in dotted form
+ * where it has none.
+ */
+bool
+pgtls_ossl_object_name(const ASN1_OBJECT *object, BIO *out)
+{
+	int			nid = OBJ_obj2nid(object);
+	char		buf[80];
+	char	   *dotted = buf;
+	int			len;
+	bool		ok;
+
+	if (nid != NID_undef && OBJ_nid2sn(nid) != NULL)
+		return BIO_puts(out, OBJ_nid2sn(nid)) > 0;
+
+	len = OBJ_obj2txt(buf, sizeof(buf), object, 1);
+	if (len >= (int) sizeof(buf))
+	{
+		/* longer than any real one, but a stranger may send it */
+		dotted = OPENSSL_malloc(len + 1);
+		if (dotted == NULL)
+			return false;
+		OBJ_obj2txt(dotted, len + 1, object, 1);
+	}
+	ok = len > 0 && BIO_puts(out, dotted) > 0;
+	if (dotted != buf)
+		OPENSSL_free(dotted);
+	ERR_clear_error();
+	return ok;
+}

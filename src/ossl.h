@@ -1,0 +1,58 @@
+/*-------------------------------------------------------------------------
+ *
+ * ossl.h
+ *	  What pg_tls needs of OpenSSL, in one shape for all its versions.
+ *
+ * This file and ossl.c are the only ones that test for features of OpenSSL.
+ * All functions here are pure C: they touch no server state, never raise an
+ * error, and leave OpenSSL's error queue empty.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTLS_OSSL_H
+#define PGTLS_OSSL_H
+
+#include <openssl/opensslv.h>
+#ifdef LIBRESSL_VERSION_NUMBER
+#error "pg_tls needs OpenSSL; LibreSSL is not supported"
+#endif
+#if OPENSSL_VERSION_NUMBER < 0x10101000L
+#error "pg_tls needs OpenSSL 1.1.1 or later"
+#endif
+
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <openssl/x509_vfy.h>
+
+/* SSL_get_negotiated_group(), SSL_group_to_name(), EVP_PKEY_get0_type_name() */
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+#define HAVE_SSL_GROUP_TO_NAME 1
+#define HAVE_EVP_PKEY_TYPE_NAME 1
+#endif
+
+/* SSL_get0_signature_name(), which knows the schemes of providers */
+#if OPENSSL_VERSION_NUMBER >= 0x30500000L
+#define HAVE_SSL_SIGNATURE_NAME 1
+#endif
+
+/* A moment that is not known, or that could not be read. */
+#define PGTLS_NO_TIME	PG_INT64_MIN
+
+/* What is known of the group that a handshake agreed on. */
+typedef enum PgTlsPostQuantum
+{
+	PGTLS_PQ_UNKNOWN,
+	PGTLS_PQ_NO,
+	PGTLS_PQ_YES
+} PgTlsPostQuantum;
+
+extern int64 pgtls_ossl_time(const ASN1_TIME *time);
+extern const char *pgtls_ossl_group(SSL *ssl, char *buf, size_t size);
+extern PgTlsPostQuantum pgtls_ossl_post_quantum(SSL *ssl, const char *group);
+extern const char *pgtls_ossl_signature(SSL *ssl, bool peer);
+extern bool pgtls_ossl_key_name(X509 *cert, BIO *out);
+extern bool pgtls_ossl_object_name(const ASN1_OBJECT *object, BIO *out);
+
+#endif							/* PGTLS_OSSL_H */

@@ -1,0 +1,98 @@
+/*-------------------------------------------------------------------------
+ *
+ * pg_tls.c
+ *	  Sees, checks and reloads the TLS of a PostgreSQL server.
+ *
+ * Module initialization: settings, hooks, and the sum of the shared memory.
+ * What they are for is said in the files that they belong to.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+
+#include "chain.h"
+#include "compat.h"
+#include "pg_tls.h"
+#include "reload.h"
+#include "session.h"
+
+PG_MODULE_MAGIC_EXT(.name = "pg_tls", .version = PGTLS_VERSION);
+
+static shmem_request_hook_type prev_shmem_request = NULL;
+static shmem_startup_hook_type prev_shmem_startup = NULL;
+static bool preloaded = false;
+
+/* Each area in turn, large ones last. */
+static const struct
+{
+	const char *name;
+	Size		(*size) (void);
+	void		(*init) (void *area, bool found);
+}			areas[] = {
+	{"pg_tls sessions", pgtls_session_shmem_size, pgtls_session_shmem_init},
+	{"pg_tls chains", pgtls_chain_shmem_size, pgtls_chain_shmem_init},
+};
+
+static void
+shmem_request(void)
+{
+	if (prev_shmem_request)
+		prev_shmem_request();
+
+	for (int i = 0; i < lengthof(areas); i++)
+		RequestAddinShmemSpace(areas[i].size());
+	RequestNamedLWLockTranche("pg_tls", 1);
+}
+
+/* Runs in the postmaster, at start and after a crash of a backend. */
+static void
+shmem_startup(void)
+{
+	if (prev_shmem_startup)
+		prev_shmem_startup();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	for (int i = 0; i < lengthof(areas); i++)
+	{
+		bool		found;
+		void	   *area = ShmemInitStruct(areas[i].name, areas[i].size(), &found);
+
+		areas[i].init(area, found);
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+pgtls_require_preload(void)
+{
+	if (!preloaded)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pg_tls must be loaded via \"shared_preload_libraries\""),
+				 errhint("Add pg_tls to the setting \"shared_preload_libraries\" and restart the server.")));
+}
+
+void
+_PG_init(void)
+{
+	/*
+	 * Without preloading there is no shared memory, and no hook would see
+	 * all connections.  What only looks at one's own session works even so.
+	 */
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+
+	pgtls_chain_define_settings();
+	MarkGUCPrefixReserved("pg_tls");
+
+	pgtls_install_shmem_request(shmem_request, prev_shmem_request);
+	prev_shmem_startup = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+
+	pgtls_reload_install_hooks();
+	pgtls_session_install_hooks();
+	preloaded = true;
+}

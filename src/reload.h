@@ -1,0 +1,14 @@
+/*-------------------------------------------------------------------------
+ *
+ * reload.h
+ *	  Loads of the server's TLS files, and what came of them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTLS_RELOAD_H
+#define PGTLS_RELOAD_H
+
+extern void pgtls_reload_install_hooks(void);
+extern int64 pgtls_reload_generation(void);
+
+#endif							/* PGTLS_RELOAD_H */

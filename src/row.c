@@ -1,0 +1,224 @@
+/*-------------------------------------------------------------------------
+ *
+ * row.c
+ *	  Rows for SQL, built column by column.
+ *
+ * Inside pg_tls, text is UTF-8: it is written before the session has a
+ * database, and read from databases of any encoding.  Here it becomes valid
+ * text of the current one.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
+
+#include "certificate.h"
+#include "compat.h"
+#include "row.h"
+
+void
+pgtls_row_begin(Row *row)
+{
+	row->natts = 0;
+}
+
+/*
+ * Raise an error unless the row has as many columns as SQL was told: the
+ * library is new, and the extension's objects are of another version.
+ */
+static void
+check(const Row *row, TupleDesc tupdesc)
+{
+	if (tupdesc->natts != row->natts)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("objects of extension \"pg_tls\" do not fit the loaded library"),
+				 errdetail("The library has %d columns where SQL expects %d.",
+						   row->natts, tupdesc->natts),
+				 errhint("Run ALTER EXTENSION pg_tls UPDATE, or restart the server if the library was replaced.")));
+}
+
+/* Add the row to the result of a set-returning function. */
+void
+pgtls_row_store(Row *row, ReturnSetInfo *rsinfo)
+{
+	check(row, rsinfo->setDesc);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
+						 row->values, row->nulls);
+}
+
+/* Make the row the result of a function that returns a single one. */
+Datum
+pgtls_row_return(Row *row, FunctionCallInfo fcinfo)
+{
+	TupleDesc	tupdesc;
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	check(row, tupdesc);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc),
+											 row->values, row->nulls));
+}
+
+static void
+add(Row *row, Datum value, bool isnull)
+{
+	Assert(row->natts < PGTLS_MAX_COLUMNS);
+	row->values[row->natts] = value;
+	row->nulls[row->natts] = isnull;
+	row->natts++;
+}
+
+void
+pgtls_row_null(Row *row)
+{
+	add(row, (Datum) 0, true);
+}
+
+void
+pgtls_row_bool(Row *row, bool value)
+{
+	add(row, BoolGetDatum(value), false);
+}
+
+void
+pgtls_row_int(Row *row, int32 value)
+{
+	add(row, Int32GetDatum(value), false);
+}
+
+void
+pgtls_row_bigint(Row *row, int64 value)
+{
+	add(row, Int64GetDatum(value), false);
+}
+
+/* A number of any size in decimal digits; NULL for none. */
+void
+pgtls_row_numeric(Row *row, const char *decimal)
+{
+	if (decimal == NULL)
+		pgtls_row_null(row);
+	else
+		add(row, DirectFunctionCall3(numeric_in, CStringGetDatum(decimal),
+									 ObjectIdGetDatum(InvalidOid),
+									 Int32GetDatum(-1)), false);
+}
+
+/* A moment; NULL where it is not known (DT_NOBEGIN). */
+void
+pgtls_row_time(Row *row, TimestampTz value)
+{
+	add(row, TimestampTzGetDatum(value), value == DT_NOBEGIN);
+}
+
+/*
+ * Convert UTF-8 character by character.  What the database's encoding lacks
+ * is written as certificate.c writes what UTF-8 lacks.
+ */
+static text *
+convert_text(const char *utf8, size_t len)
+{
+	Oid			proc = FindDefaultConversionProc(PG_UTF8, GetDatabaseEncoding());
+	const unsigned char *s = (const unsigned char *) utf8;
+	const unsigned char *end = s + len;
+	StringInfoData buf;
+	text	   *result;
+
+	initStringInfo(&buf);
+	while (s < end)
+	{
+		int			n = Min(pg_encoding_mblen(PG_UTF8, (const char *) s), end - s);
+		unsigned char converted[MAX_CONVERSION_GROWTH * 4 + 1];
+
+		if (!IS_HIGHBIT_SET(*s))
+			appendStringInfoChar(&buf, *s);
+		else if (OidIsValid(proc) &&
+				 pgtls_convert_char(proc, GetDatabaseEncoding(), s, n,
+									converted, sizeof(converted)))
+			appendStringInfoString(&buf, (char *) converted);
+		else
+		{
+			for (int i = 0; i < n; i++)
+				appendStringInfo(&buf, "\\%02X", s[i]);
+		}
+		s += n;
+	}
+	result = cstring_to_text_with_len(buf.data, buf.len);
+	pfree(buf.data);
+	return result;
+}
+
+static Datum
+text_datum(const char *utf8, size_t len)
+{
+	bool		ascii = true;
+
+	if (GetDatabaseEncoding() != PG_UTF8 && GetDatabaseEncoding() != PG_SQL_ASCII)
+	{
+		for (size_t i = 0; ascii && i < len; i++)
+			ascii = !IS_HIGHBIT_SET(utf8[i]);
+	}
+	return PointerGetDatum(ascii ? cstring_to_text_with_len(utf8, len) :
+						   convert_text(utf8, len));
+}
+
+/* Text; NULL for none. */
+void
+pgtls_row_text(Row *row, const char *utf8)
+{
+	if (utf8 == NULL)
+		pgtls_row_null(row);
+	else
+		add(row, text_datum(utf8, strlen(utf8)), false);
+}
+
+/* A text[] of a list that PGTLS_LIST_SEPARATOR separates; NULL for none. */
+void
+pgtls_row_list(Row *row, const char *utf8)
+{
+	ArrayBuildState *state = NULL;
+
+	if (utf8 == NULL)
+	{
+		pgtls_row_null(row);
+		return;
+	}
+	for (;;)
+	{
+		const char *end = strchr(utf8, PGTLS_LIST_SEPARATOR);
+		size_t		len = end != NULL ? end - utf8 : strlen(utf8);
+
+		state = accumArrayResult(state, text_datum(utf8, len), false, TEXTOID,
+								 CurrentMemoryContext);
+		if (end == NULL)
+			break;
+		utf8 = end + 1;
+	}
+	add(row, makeArrayResult(state, CurrentMemoryContext), false);
+}
+
+/* Bytes in lower-case hexadecimal. */
+void
+pgtls_row_hex(Row *row, const unsigned char *bytes, int len)
+{
+	static const char digits[] = "0123456789abcdef";
+	text	   *result = palloc(VARHDRSZ + 2 * len);
+	char	   *p = VARDATA(result);
+
+	SET_VARSIZE(result, VARHDRSZ + 2 * len);
+	for (int i = 0; i < len; i++)
+	{
+		*p++ = digits[bytes[i] >> 4];
+		*p++ = digits[bytes[i] & 0x0f];
+	}
+	add(row, PointerGetDatum(result), false);
+}

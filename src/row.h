@@ -1,0 +1,41 @@
+/*-------------------------------------------------------------------------
+ *
+ * row.h
+ *	  Rows for SQL, built column by column in the order of their declaration.
+ *
+ * May only be called in a backend that is connected to a database, in a
+ * transaction; raises an error if memory runs out.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTLS_ROW_H
+#define PGTLS_ROW_H
+
+#include "datatype/timestamp.h"
+#include "fmgr.h"
+#include "nodes/execnodes.h"
+
+/* The most columns that one of our rows has. */
+#define PGTLS_MAX_COLUMNS	64
+
+typedef struct Row
+{
+	int			natts;			/* columns filled so far */
+	Datum		values[PGTLS_MAX_COLUMNS];
+	bool		nulls[PGTLS_MAX_COLUMNS];
+} Row;
+
+extern void pgtls_row_begin(Row *row);
+extern void pgtls_row_null(Row *row);
+extern void pgtls_row_bool(Row *row, bool value);
+extern void pgtls_row_int(Row *row, int32 value);
+extern void pgtls_row_bigint(Row *row, int64 value);
+extern void pgtls_row_numeric(Row *row, const char *decimal);
+extern void pgtls_row_time(Row *row, TimestampTz value);
+extern void pgtls_row_text(Row *row, const char *utf8);
+extern void pgtls_row_list(Row *row, const char *utf8);
+extern void pgtls_row_hex(Row *row, const unsigned char *bytes, int len);
+extern void pgtls_row_store(Row *row, ReturnSetInfo *rsinfo);
+extern Datum pgtls_row_return(Row *row, FunctionCallInfo fcinfo);
+
+#endif							/* PGTLS_ROW_H */

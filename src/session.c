@@ -1,0 +1,669 @@
+/*-------------------------------------------------------------------------
+ *
+ * session.c
+ *	  Client sessions and their TLS: per-backend slots, and pg_stat_tls.
+ *
+ * A backend describes its own connection as soon as its client is
+ * authenticated (ClientAuthentication_hook), puts the description into its
+ * slot in shared memory, and empties the slot as it exits.  Any backend
+ * reads all slots.  Without preloading there are no slots, and a backend can
+ * still describe itself.
+ *
+ * No locks: see SessionSlot.  The postmaster only initializes the slots.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "libpq/auth.h"
+#include "port/atomics.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+#include "utils/timestamp.h"
+
+#include "certificate.h"
+#include "chain.h"
+#include "compat.h"
+#include "pg_tls.h"
+#include "reload.h"
+#include "row.h"
+#include "session.h"
+#include "verify.h"
+
+typedef enum Encryption
+{
+	ENCRYPTION_NONE,			/* TCP in clear text */
+	ENCRYPTION_LOCAL,			/* Unix-domain socket */
+	ENCRYPTION_GSS,
+	ENCRYPTION_TLS
+} Encryption;
+
+/* The texts of a session, each with its bound in bytes. */
+#define SESSION_TEXTS(X) \
+	X(VERSION, 16) \
+	X(CIPHER, 64) \
+	X(KEY_EXCHANGE, 64) \
+	X(SIGNATURE, 64) \
+	X(CLIENT_SIGNATURE, 64) \
+	X(SERVER_NAME, 255) \
+	X(ALPN, 64) \
+	X(AUTH_METHOD, 32) \
+	X(AUTH_IDENTITY, 256) \
+	X(CLIENT_DN, 1024) \
+	X(CLIENT_DN_RFC2253, 1024) \
+	X(ISSUER_DN, 1024) \
+	X(SERIAL, 128) \
+	X(CLIENT_CN, 256) \
+	X(CLIENT_SAN, 1024) \
+	X(CLIENT_KEY, 48) \
+	X(CLIENT_EKU, 192)
+
+#define TEXT_ENUM(name, bound) TEXT_##name,
+typedef enum SessionText
+{
+	SESSION_TEXTS(TEXT_ENUM)
+	SESSION_TEXT_COUNT
+} SessionText;
+
+#define TEXT_BOUND(name, bound) bound,
+static const uint16 text_bound[SESSION_TEXT_COUNT] = {SESSION_TEXTS(TEXT_BOUND)};
+
+/* All texts at their bounds, each with a terminator. */
+#define TEXT_SUM(name, bound) + (bound) + 1
+#define TEXT_SPACE	(0 SESSION_TEXTS(TEXT_SUM))
+
+/* What stands at the end of a text that was cut: U+2026. */
+#define ELLIPSIS	"\xe2\x80\xa6"
+
+/*
+ * SessionInfo: what is known of a session.
+ *
+ * Texts are UTF-8, since the session has no database yet when they are
+ * written, and lie one after the other in space[], so that only what is used
+ * needs to be copied; text[] holds where each begins, plus one, and zero for
+ * NULL.  Lists are as in CertInfo.
+ */
+typedef struct SessionInfo
+{
+	int			pid;			/* 0: the slot is empty */
+	int			pgproc;			/* number of the backend's PGPROC */
+	TimestampTz start;			/* with pid, tells sessions apart */
+	int64		generation;		/* of the TLS configuration, 0 without TLS */
+	ChainRef	chain;			/* what the client sent, for later verdicts */
+	Encryption	encryption;
+	int			bits;
+	PgTlsPostQuantum post_quantum;
+	bool		has_certificate;	/* the client presented one */
+	bool		certificate_read;	/* and the following fields are known */
+	unsigned char fingerprint[PGTLS_SHA256_LEN];
+	TimestampTz not_before;
+	TimestampTz not_after;
+	Verdict		verdict;		/* the handshake's */
+	uint16		text[SESSION_TEXT_COUNT];
+	uint16		used;			/* bytes of space[] in use */
+	char		space[TEXT_SPACE + 1];
+} SessionInfo;
+
+/*
+ * LaterVerdict: the verdict that was reached last after the handshake.
+ *
+ * Written by whoever judges sessions, never by the session itself, and hence
+ * a cell of its own.  It counts for a session only if it names it: a slot may
+ * be reused while a verdict is on its way.
+ */
+typedef struct LaterVerdict
+{
+	uint32		changecount;
+	int			pid;
+	TimestampTz start;
+	Verdict		verdict;
+} LaterVerdict;
+
+/*
+ * SessionSlot: one for each possible backend, at the index MyProcNumber.
+ *
+ * Each cell has one writer: "info" is written by the backend that owns the
+ * slot, "later" by the verifier, of which there is at most one at a time.
+ * The protocol is that of PgBackendStatus (backend_status.h): the writer
+ * prepares a local copy, increments changecount, copies, and increments it
+ * again, with write barriers between; so it is odd while the cell is being
+ * written.  A reader copies the cell and must try again if changecount was
+ * odd or has changed.  Nothing can fail or be interrupted between the two
+ * increments, so a reader gives up after a bounded number of tries only
+ * where the writer was preempted.  It then takes the slot for empty: the
+ * session was about to appear or to vanish.
+ */
+typedef struct SessionSlot
+{
+	uint32		changecount;	/* of info */
+	SessionInfo info;
+	LaterVerdict later;
+} SessionSlot;
+
+/* Budget for each possible backend. */
+StaticAssertDecl(sizeof(SessionSlot) <= 6 * 1024, "session slot is too large");
+StaticAssertDecl(TEXT_SPACE <= PG_UINT16_MAX, "texts are too large");
+
+#define SLOT_SIZE		CACHELINEALIGN(sizeof(SessionSlot))
+#define READ_ATTEMPTS	1000
+
+static char *slots = NULL;		/* NULL without preloading */
+static int	nslots = 0;
+static ClientAuthentication_hook_type prev_client_authentication = NULL;
+
+PG_FUNCTION_INFO_V1(pg_stat_tls);
+PG_FUNCTION_INFO_V1(pg_tls_session);
+
+
+/* ----------------------------------------------------------------
+ *		Shared memory
+ * ----------------------------------------------------------------
+ */
+
+Size
+pgtls_session_shmem_size(void)
+{
+	return mul_size(pgtls_max_backends(), SLOT_SIZE);
+}
+
+void
+pgtls_session_shmem_init(void *area, bool found)
+{
+	slots = area;
+	nslots = pgtls_max_backends();
+	if (!found)
+		memset(slots, 0, pgtls_session_shmem_size());
+}
+
+static SessionSlot *
+get_slot(int number)
+{
+	Assert(number >= 0 && number < nslots);
+	return (SessionSlot *) (slots + (Size) number * SLOT_SIZE);
+}
+
+/* Bytes of a SessionInfo that mean something. */
+static size_t
+info_size(const SessionInfo *info)
+{
+	return offsetof(SessionInfo, space) + Min(info->used, TEXT_SPACE);
+}
+
+/* The copy inside the write protocol. */
+static void
+copy_info(SessionInfo *to, const SessionInfo *from)
+{
+#ifdef PGTLS_TEST_SLOW_WRITES
+	/* For the test of the protocol: give readers every chance to look. */
+	size_t		size = info_size(from);
+
+	for (size_t done = 0; done < size; done += 64)
+	{
+		memcpy((char *) to + done, (const char *) from + done,
+			   Min(64, size - done));
+		pg_usleep(100);
+	}
+#else
+	memcpy(to, from, info_size(from));
+#endif
+}
+
+/* Write this backend's own slot; info NULL empties it. */
+static void
+write_slot(SessionSlot *slot, const SessionInfo *info)
+{
+	volatile uint32 *changecount = &slot->changecount;
+
+	(*changecount)++;
+	pg_write_barrier();
+	if (info != NULL)
+		copy_info(&slot->info, info);
+	else
+		slot->info.pid = 0;
+	pg_write_barrier();
+	(*changecount)++;
+}
+
+/*
+ * Copy a slot.  False if it is empty, or stays in the middle of a change; of
+ * a later verdict that is being written, the earlier one stands.
+ */
+static bool
+read_slot(int number, SessionInfo *info)
+{
+	SessionSlot *slot = get_slot(number);
+	volatile uint32 *changecount = &slot->changecount;
+
+	for (int i = 0; i < READ_ATTEMPTS; i++)
+	{
+		uint32		before = *changecount;
+		bool		torn;
+
+		pg_read_barrier();
+		if (((volatile SessionInfo *) &slot->info)->pid == 0)
+			return false;
+		memcpy(info, &slot->info, offsetof(SessionInfo, space));
+		memcpy(info->space, slot->info.space, Min(info->used, TEXT_SPACE));
+		pg_read_barrier();
+		torn = (before & 1) != 0 || *changecount != before;
+#ifdef PGTLS_TEST_UNPROTECTED
+		torn = false;
+#endif
+		if (!torn)
+		{
+			info->used = Min(info->used, TEXT_SPACE);
+			info->space[info->used] = '\0';
+			return info->pid != 0;
+		}
+	}
+	return false;
+}
+
+/* Replace the handshake's verdict by a later one, if there is one. */
+static void
+read_later_verdict(int number, SessionInfo *info)
+{
+	LaterVerdict *later = &get_slot(number)->later;
+	volatile uint32 *changecount = &later->changecount;
+
+	for (int i = 0; i < READ_ATTEMPTS; i++)
+	{
+		uint32		before = *changecount;
+		LaterVerdict copy;
+
+		pg_read_barrier();
+		memcpy(&copy, later, sizeof(copy));
+		pg_read_barrier();
+		if ((before & 1) != 0 || *changecount != before)
+			continue;
+		if (copy.pid == info->pid && copy.start == info->start)
+			info->verdict = copy.verdict;
+		return;
+	}
+}
+
+
+/* ----------------------------------------------------------------
+ *		Producer: a backend describes its own session
+ *
+ * All of this runs right after authentication, in every connection: nothing
+ * raises an error, since that would cost the connection.
+ * ----------------------------------------------------------------
+ */
+
+/* Keep a text, cut to its bound at a character. */
+static void
+put_text(SessionInfo *info, SessionText field, const char *utf8)
+{
+	size_t		len,
+				bound = text_bound[field];
+	char	   *to = info->space + info->used;
+
+	if (utf8 == NULL)
+		return;
+
+	info->text[field] = info->used + 1;
+	len = strlen(utf8);
+	if (len <= bound)
+		memcpy(to, utf8, len);
+	else
+	{
+		size_t		cut = bound - strlen(ELLIPSIS);
+
+		while (cut > 0 && (utf8[cut] & 0xC0) == 0x80)
+			cut--;
+		memcpy(to, utf8, cut);
+		memcpy(to + cut, ELLIPSIS, strlen(ELLIPSIS));
+		len = cut + strlen(ELLIPSIS);
+	}
+	to[len] = '\0';
+	info->used += len + 1;
+}
+
+/*
+ * Keep bytes that came from the client as they are, or are printed from such:
+ * they become valid UTF-8 first.
+ */
+static void
+put_bytes(SessionInfo *info, SessionText field, const char *bytes, int len,
+		  bool double_backslash)
+{
+	BIO		   *bio = BIO_new(BIO_s_mem());
+	char	   *data;
+
+	if (bio != NULL &&
+		pgtls_certificate_escape(bio, bytes, len, double_backslash) &&
+		BIO_write(bio, "", 1) == 1 &&
+		BIO_get_mem_data(bio, &data) > 0)
+		put_text(info, field, data);
+	BIO_free(bio);
+	ERR_clear_error();
+}
+
+static const char *
+get_text(const SessionInfo *info, SessionText field)
+{
+	int			offset = info->text[field];
+
+	return offset == 0 || offset > info->used ? NULL : info->space + offset - 1;
+}
+
+static void
+describe_certificate(X509 *cert, SessionInfo *info, const char *identity)
+{
+	CertInfo	c;
+
+	if (!pgtls_certificate_read(cert, &c))
+		return;
+
+	info->certificate_read = true;
+	memcpy(info->fingerprint, c.fingerprint, sizeof(info->fingerprint));
+	info->not_before = c.not_before;
+	info->not_after = c.not_after;
+	put_text(info, TEXT_CLIENT_DN, c.subject);
+	put_text(info, TEXT_CLIENT_DN_RFC2253, c.subject_rfc2253);
+	put_text(info, TEXT_ISSUER_DN, c.issuer);
+	put_text(info, TEXT_SERIAL, c.serial);
+	put_text(info, TEXT_CLIENT_CN, c.common_name);
+	put_text(info, TEXT_CLIENT_SAN, c.san);
+	put_text(info, TEXT_CLIENT_KEY, c.key);
+	put_text(info, TEXT_CLIENT_EKU, c.eku);
+
+	/* "cert" authentication makes the DN the identity; keep it once */
+	if (identity != NULL && c.subject_rfc2253 != NULL &&
+		strcmp(identity, c.subject_rfc2253) == 0)
+		info->text[TEXT_AUTH_IDENTITY] = info->text[TEXT_CLIENT_DN_RFC2253];
+
+	pgtls_certificate_free(&c);
+}
+
+static void
+describe_tls(Port *port, SessionInfo *info, const char *identity)
+{
+	SSL		   *ssl = port->ssl;
+	char		buf[32];
+	const char *group;
+	const char *name;
+	const unsigned char *alpn;
+	unsigned int alpn_len;
+
+	/* as pg_stat_ssl has them (pgstat_bestart) */
+	info->bits = be_tls_get_cipher_bits(port);
+	put_text(info, TEXT_VERSION, be_tls_get_version(port));
+	put_text(info, TEXT_CIPHER, be_tls_get_cipher(port));
+
+	info->generation = pgtls_reload_generation();
+	group = pgtls_ossl_group(ssl, buf, sizeof(buf));
+	info->post_quantum = pgtls_ossl_post_quantum(ssl, group);
+	put_text(info, TEXT_KEY_EXCHANGE, group);
+	put_text(info, TEXT_SIGNATURE, pgtls_ossl_signature(ssl, false));
+
+	name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+	if (name != NULL)
+		put_bytes(info, TEXT_SERVER_NAME, name, strlen(name), true);
+	SSL_get0_alpn_selected(ssl, &alpn, &alpn_len);
+	if (alpn_len > 0)
+		put_bytes(info, TEXT_ALPN, (const char *) alpn, alpn_len, true);
+
+	if (port->peer != NULL)
+	{
+		info->has_certificate = true;
+		put_text(info, TEXT_CLIENT_SIGNATURE, pgtls_ossl_signature(ssl, true));
+		describe_certificate(port->peer, info, identity);
+	}
+}
+
+/* Describe this backend's connection, the verdict and the chain apart. */
+static void
+describe_session(Port *port, SessionInfo *info)
+{
+	const char *identity = pgtls_authn_id(port);
+
+	memset(info, 0, offsetof(SessionInfo, space));
+	info->pid = MyProcPid;
+	info->pgproc = pgtls_pgproc_number();
+	info->start = MyStartTimestamp;
+	info->chain = PGTLS_NO_CHAIN;
+	info->not_before = PGTLS_NO_TIME;
+	info->not_after = PGTLS_NO_TIME;
+	put_text(info, TEXT_AUTH_METHOD,
+			 port->hba != NULL ? hba_authname(port->hba->auth_method) : NULL);
+
+	if (port->ssl_in_use && port->ssl != NULL)
+	{
+		info->encryption = ENCRYPTION_TLS;
+		describe_tls(port, info, identity);
+	}
+#ifdef ENABLE_GSS
+	else if (port->gss != NULL && be_gssapi_get_enc(port))
+		info->encryption = ENCRYPTION_GSS;
+#endif
+	else if (port->raddr.addr.ss_family == AF_UNIX)
+		info->encryption = ENCRYPTION_LOCAL;
+
+	if (identity != NULL && get_text(info, TEXT_AUTH_IDENTITY) == NULL)
+		put_bytes(info, TEXT_AUTH_IDENTITY, identity, strlen(identity), false);
+}
+
+/* The session ends: empty the slot, give its chain back. */
+static void
+session_exit(int code, Datum arg)
+{
+	SessionSlot *slot = get_slot(MyProcNumber);
+	ChainRef	chain = slot->info.chain;
+
+	if (slot->info.pid != MyProcPid)
+		return;
+	write_slot(slot, NULL);
+	pgtls_chain_release(chain);
+}
+
+/* ClientAuthentication_hook: publish the session once it is let in. */
+static void
+session_authenticated(Port *port, int status)
+{
+	SessionInfo info;
+
+	if (prev_client_authentication)
+		prev_client_authentication(port, status);
+
+	if (status != STATUS_OK || slots == NULL ||
+		MyProcNumber < 0 || MyProcNumber >= nslots)
+		return;
+
+	describe_session(port, &info);
+	if (info.has_certificate)
+	{
+		pgtls_verify_handshake(port->ssl, GetCurrentTimestamp(), &info.verdict);
+		info.chain = pgtls_chain_acquire(port->peer,
+										 SSL_get_peer_cert_chain(port->ssl));
+	}
+	write_slot(get_slot(MyProcNumber), &info);
+	on_shmem_exit(session_exit, (Datum) 0);
+}
+
+void
+pgtls_session_install_hooks(void)
+{
+	prev_client_authentication = ClientAuthentication_hook;
+	ClientAuthentication_hook = session_authenticated;
+}
+
+
+/* ----------------------------------------------------------------
+ *		SQL
+ * ----------------------------------------------------------------
+ */
+
+static void
+add_verdict_columns(Row *row, const Verdict *verdict)
+{
+	if (!verdict->known)
+	{
+		for (int i = 0; i < 7; i++)
+			pgtls_row_null(row);
+		return;
+	}
+
+	if (verdict->chain_length > 0)
+		pgtls_row_int(row, verdict->chain_length);
+	else
+		pgtls_row_null(row);
+	pgtls_row_bool(row, verdict->acceptable);
+	pgtls_row_text(row, pgtls_verify_chain_status(verdict));
+	if (verdict->acceptable)
+		pgtls_row_null(row);
+	else
+		pgtls_row_text(row, psprintf("%s (depth %d)",
+									 X509_verify_cert_error_string(verdict->error),
+									 verdict->depth));
+	pgtls_row_text(row, pgtls_verify_crl_status(verdict));
+	pgtls_row_time(row, pgtls_verify_valid_until(verdict));
+	pgtls_row_time(row, verdict->checked_at);
+}
+
+/* The columns of pg_stat_tls, in their order. */
+static void
+make_row(Row *row, SessionInfo *info, TimestampTz now)
+{
+	static const char *const encryption_names[] = {"none", "local", "gss", "tls"};
+	bool		tls = info->encryption == ENCRYPTION_TLS;
+	bool		cert = info->certificate_read;
+
+	pgtls_row_begin(row);
+	pgtls_row_int(row, info->pid);
+	pgtls_row_bool(row, tls);
+	pgtls_row_text(row, get_text(info, TEXT_VERSION));
+	pgtls_row_text(row, get_text(info, TEXT_CIPHER));
+	if (tls)
+		pgtls_row_int(row, info->bits);
+	else
+		pgtls_row_null(row);
+	pgtls_row_text(row, get_text(info, TEXT_CLIENT_DN));
+	pgtls_row_numeric(row, get_text(info, TEXT_SERIAL));
+	pgtls_row_text(row, get_text(info, TEXT_ISSUER_DN));
+
+	pgtls_row_text(row, encryption_names[info->encryption]);
+	pgtls_row_text(row, get_text(info, TEXT_KEY_EXCHANGE));
+	if (tls && info->post_quantum != PGTLS_PQ_UNKNOWN)
+		pgtls_row_bool(row, info->post_quantum == PGTLS_PQ_YES);
+	else
+		pgtls_row_null(row);
+	pgtls_row_text(row, get_text(info, TEXT_SIGNATURE));
+	pgtls_row_text(row, get_text(info, TEXT_CLIENT_SIGNATURE));
+	pgtls_row_text(row, get_text(info, TEXT_SERVER_NAME));
+	pgtls_row_text(row, get_text(info, TEXT_ALPN));
+	pgtls_row_text(row, get_text(info, TEXT_AUTH_METHOD));
+	pgtls_row_text(row, get_text(info, TEXT_AUTH_IDENTITY));
+
+	pgtls_row_bool(row, info->has_certificate);
+	pgtls_row_text(row, get_text(info, TEXT_CLIENT_CN));
+	pgtls_row_text(row, get_text(info, TEXT_CLIENT_DN_RFC2253));
+	pgtls_row_list(row, get_text(info, TEXT_CLIENT_SAN));
+	if (cert)
+		pgtls_row_hex(row, info->fingerprint, sizeof(info->fingerprint));
+	else
+		pgtls_row_null(row);
+	pgtls_row_text(row, get_text(info, TEXT_CLIENT_KEY));
+	pgtls_row_list(row, get_text(info, TEXT_CLIENT_EKU));
+	pgtls_row_time(row, info->not_before);
+	pgtls_row_time(row, info->not_after);
+
+	pgtls_verify_at(&info->verdict, now);
+	add_verdict_columns(row, &info->verdict);
+
+	if (tls && info->generation > 0)
+		pgtls_row_bigint(row, info->generation);
+	else
+		pgtls_row_null(row);
+}
+
+/*
+ * Who may see a session: as pg_stat_ssl, members of its role, and
+ * pg_read_all_stats.  The role is that of the PGPROC, which the session may
+ * not have set yet, or have given back already.
+ */
+static bool
+may_see(const SessionInfo *info, bool reads_all)
+{
+	PGPROC	   *proc;
+	Oid			role;
+
+	if (reads_all || info->pid == MyProcPid)
+		return true;
+
+	proc = GetPGProcByNumber(info->pgproc);
+	role = ((volatile PGPROC *) proc)->roleId;
+	pg_read_barrier();
+	return ((volatile PGPROC *) proc)->pid == info->pid &&
+		OidIsValid(role) && has_privs_of_role(GetUserId(), role);
+}
+
+/*
+ * pg_stat_tls() returns SETOF record
+ *
+ * The view's rows.  Raises an error without preloading.
+ */
+Datum
+pg_stat_tls(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	TimestampTz now = GetCurrentTimestamp();
+	bool		reads_all = pgtls_reads_all_stats();
+	MemoryContext row_context,
+				oldcontext;
+	SessionInfo *info;
+
+	pgtls_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+
+	info = palloc(sizeof(SessionInfo));
+	row_context = AllocSetContextCreate(CurrentMemoryContext, "pg_stat_tls row",
+										ALLOCSET_DEFAULT_SIZES);
+	oldcontext = MemoryContextSwitchTo(row_context);
+	for (int i = 0; i < nslots; i++)
+	{
+		Row			row;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!read_slot(i, info) || !may_see(info, reads_all))
+			continue;
+		read_later_verdict(i, info);
+		make_row(&row, info, now);
+		pgtls_row_store(&row, rsinfo);
+		MemoryContextReset(row_context);
+	}
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(row_context);
+	return (Datum) 0;
+}
+
+/*
+ * pg_tls_session() returns pg_stat_tls
+ *
+ * The row of one's own session.  Without preloading it is made on the spot,
+ * and the verdict is that of the server's trust store as it was when the
+ * session began.  NULL in a process that has no client.
+ */
+Datum
+pg_tls_session(PG_FUNCTION_ARGS)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	SessionInfo *info;
+	Row			row;
+
+	if (MyProcPort == NULL)
+		PG_RETURN_NULL();
+
+	info = palloc(sizeof(SessionInfo));
+	if (slots != NULL && read_slot(MyProcNumber, info) && info->pid == MyProcPid)
+		read_later_verdict(MyProcNumber, info);
+	else
+	{
+		describe_session(MyProcPort, info);
+		if (info->has_certificate)
+			(void) pgtls_verify_again(MyProcPort->ssl, now, &info->verdict);
+	}
+	make_row(&row, info, now);
+	PG_RETURN_DATUM(pgtls_row_return(&row, fcinfo));
+}

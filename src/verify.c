@@ -1,0 +1,451 @@
+/*-------------------------------------------------------------------------
+ *
+ * verify.c
+ *	  Verdicts: would the server accept this certificate?
+ *
+ * Runs in backends, during their handshake and later, and in workers.  The
+ * part that the handshake runs (note_crl) is called by OpenSSL before
+ * authentication; nothing in this file raises an error or takes a lock.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "verify.h"
+
+/*
+ * Which CRLs the verification that runs now, or ran last, consulted.
+ * OpenSSL tells that to nobody once it is done, hence note_crl().
+ */
+static TimestampTz noted_until = DT_NOEND;
+static int	noted_depth;
+
+/* true while pgtls_verify_chain() runs */
+static bool own_verification = false;
+
+/* What note_crl() passes on to: OpenSSL's own check, or another module's. */
+static X509_STORE_CTX_cert_crl_fn next_cert_crl = NULL;
+
+
+/*
+ * OpenSSL calls this to look a certificate up in the CRL that it has chosen
+ * for it.  Note when that CRL ends, and let the real check decide.
+ */
+static int
+note_crl(X509_STORE_CTX *ctx, X509_CRL *crl, X509 *cert)
+{
+	int			result = next_cert_crl(ctx, crl, cert);
+
+	/*
+	 * A server also verifies its own chain, to send it: that is no
+	 * handshake's verdict, and has no SSL attached.
+	 */
+	if (own_verification ||
+		X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx()) != NULL)
+	{
+		const ASN1_TIME *end = X509_CRL_get0_nextUpdate(crl);
+		TimestampTz until = end != NULL ? pgtls_ossl_time(end) : DT_NOEND;
+
+		if (until < noted_until)
+		{
+			noted_until = until;
+			noted_depth = X509_STORE_CTX_get_error_depth(ctx);
+		}
+	}
+	return result;
+}
+
+/*
+ * Have note_crl() called for all verifications by this store.  What is put
+ * on the store of the context that the postmaster loads reaches the
+ * handshakes of its children.
+ *
+ * Runs in the postmaster at each load of the TLS files; cannot fail.  Where
+ * OpenSSL's own check cannot be learned the store is left alone, and verdicts
+ * with CRLs have no end.
+ */
+void
+pgtls_verify_watch_store(X509_STORE *store)
+{
+	X509_STORE_CTX_cert_crl_fn current;
+
+	if (store == NULL)
+		return;
+	current = X509_STORE_get_cert_crl(store);
+	if (current == note_crl)
+		return;
+	if (current != NULL)
+		next_cert_crl = current;
+	else if (next_cert_crl == NULL)
+	{
+		/* a store without one leaves OpenSSL's default to the context */
+		X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+
+		if (ctx != NULL && X509_STORE_CTX_init(ctx, NULL, NULL, NULL))
+			next_cert_crl = X509_STORE_CTX_get_cert_crl(ctx);
+		X509_STORE_CTX_free(ctx);
+		ERR_clear_error();
+	}
+	if (next_cert_crl != NULL)
+		X509_STORE_set_cert_crl(store, note_crl);
+}
+
+/* Does this store check CRLs? */
+static bool
+checks_crls(X509_STORE *store)
+{
+	X509_VERIFY_PARAM *param = X509_STORE_get0_param(store);
+
+	return (X509_VERIFY_PARAM_get_flags(param) & X509_V_FLAG_CRL_CHECK) != 0;
+}
+
+/* Fill in what an accepted chain says of its length and its end. */
+static void
+read_accepted_chain(STACK_OF(X509) *chain, X509_STORE *store, Verdict *verdict)
+{
+	verdict->known = true;
+	verdict->acceptable = true;
+	verdict->error = X509_V_OK;
+	verdict->chain_status = CHAIN_VALID;
+	verdict->chain_until = DT_NOEND;
+	verdict->chain_length = sk_X509_num(chain);
+
+	/* of equal ends OpenSSL would complain about that nearest to the root */
+	for (int i = sk_X509_num(chain) - 1; i >= 0; i--)
+	{
+		TimestampTz until = pgtls_ossl_time(X509_get0_notAfter(sk_X509_value(chain, i)));
+
+		if (until < verdict->chain_until)
+		{
+			verdict->chain_until = until;
+			verdict->chain_until_depth = i;
+		}
+	}
+
+	if (!checks_crls(store))
+	{
+		verdict->crl_status = CRL_NOT_CHECKED;
+		verdict->crl_until = DT_NOEND;
+	}
+	else
+	{
+		verdict->crl_status = CRL_GOOD;
+		verdict->crl_until = DT_NOBEGIN;
+		if (X509_STORE_get_cert_crl(store) == note_crl)
+		{
+			verdict->crl_until = noted_until;
+			verdict->crl_until_depth = noted_depth;
+		}
+	}
+}
+
+/*
+ * The verdict that this process's handshake established.  Costs no
+ * cryptography.  Not known without a client certificate.
+ */
+void
+pgtls_verify_handshake(SSL *ssl, TimestampTz now, Verdict *verdict)
+{
+	STACK_OF(X509) *chain = SSL_get0_verified_chain(ssl);
+
+	memset(verdict, 0, sizeof(*verdict));
+	if (chain == NULL || sk_X509_num(chain) == 0 ||
+		SSL_get_verify_result(ssl) != X509_V_OK)
+		return;
+	read_accepted_chain(chain, SSL_CTX_get_cert_store(SSL_get_SSL_CTX(ssl)),
+						verdict);
+	verdict->checked_at = now;
+}
+
+/*
+ * Verify the certificate of this process's client once more, by the context
+ * of its handshake.  False if there is none, or memory ran out.
+ */
+bool
+pgtls_verify_again(SSL *ssl, TimestampTz now, Verdict *verdict)
+{
+	X509	   *leaf = SSL_get_peer_certificate(ssl);
+	SSL_CTX    *ctx = SSL_get_SSL_CTX(ssl);
+	bool		ok;
+
+	if (leaf == NULL)
+	{
+		memset(verdict, 0, sizeof(*verdict));
+		return false;
+	}
+	pgtls_verify_watch_store(SSL_CTX_get_cert_store(ctx));
+	ok = pgtls_verify_chain(ctx, leaf, SSL_get_peer_cert_chain(ssl), now, verdict);
+	X509_free(leaf);
+	return ok;
+}
+
+/* Sort an error of the first pass that is about CRLs; CRL_GOOD if it is not. */
+static CrlStatus
+crl_status_of_error(int error)
+{
+	switch (error)
+	{
+		case X509_V_ERR_CERT_REVOKED:
+			return CRL_REVOKED;
+		case X509_V_ERR_CRL_HAS_EXPIRED:
+			return CRL_EXPIRED;
+		case X509_V_ERR_UNABLE_TO_GET_CRL:
+			return CRL_MISSING;
+		case X509_V_ERR_UNABLE_TO_DECRYPT_CRL_SIGNATURE:
+		case X509_V_ERR_CRL_SIGNATURE_FAILURE:
+		case X509_V_ERR_CRL_NOT_YET_VALID:
+		case X509_V_ERR_ERROR_IN_CRL_LAST_UPDATE_FIELD:
+		case X509_V_ERR_ERROR_IN_CRL_NEXT_UPDATE_FIELD:
+		case X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER:
+		case X509_V_ERR_KEYUSAGE_NO_CRL_SIGN:
+		case X509_V_ERR_UNHANDLED_CRITICAL_CRL_EXTENSION:
+		case X509_V_ERR_DIFFERENT_CRL_SCOPE:
+		case X509_V_ERR_CRL_PATH_VALIDATION_ERROR:
+			return CRL_INVALID;
+		default:
+			return CRL_GOOD;
+	}
+}
+
+/* Sort an error of the second pass, which looks at no CRL. */
+static ChainStatus
+chain_status_of_error(int error)
+{
+	switch (error)
+	{
+		case X509_V_OK:
+			return CHAIN_VALID;
+		case X509_V_ERR_CERT_HAS_EXPIRED:
+			return CHAIN_EXPIRED;
+		case X509_V_ERR_CERT_NOT_YET_VALID:
+			return CHAIN_NOT_YET_VALID;
+		case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+		case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+		case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+		case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+		case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+		case X509_V_ERR_CERT_UNTRUSTED:
+		case X509_V_ERR_CERT_REJECTED:
+			return CHAIN_UNTRUSTED;
+		default:
+			return CHAIN_INVALID;
+	}
+}
+
+/* Where the third pass collects what is wrong with CRLs. */
+static CrlStatus worst_crl_status;
+
+static int
+collect_crl_errors(int ok, X509_STORE_CTX *ctx)
+{
+	if (!ok)
+	{
+		CrlStatus	status = crl_status_of_error(X509_STORE_CTX_get_error(ctx));
+
+		worst_crl_status = Min(worst_crl_status, status);
+	}
+	return 1;
+}
+
+/*
+ * One run of OpenSSL's verification, set up as ssl_verify_cert_chain() in
+ * libssl sets up that of a server's handshake.  Returns the error, X509_V_OK
+ * for none, or -1 if memory ran out.
+ */
+static int
+run_verification(SSL_CTX *ssl_ctx, X509 *leaf, STACK_OF(X509) *sent,
+				 TimestampTz now, bool with_crls,
+				 X509_STORE_CTX_verify_cb callback,
+				 int *depth, STACK_OF(X509) **chain)
+{
+	X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+	X509_VERIFY_PARAM *param;
+	int			error = -1;
+
+	if (ctx == NULL ||
+		!X509_STORE_CTX_init(ctx, SSL_CTX_get_cert_store(ssl_ctx), leaf, sent))
+		goto done;
+
+	param = X509_STORE_CTX_get0_param(ctx);
+	X509_VERIFY_PARAM_set_auth_level(param, SSL_CTX_get_security_level(ssl_ctx));
+	if (!X509_STORE_CTX_set_default(ctx, "ssl_client") ||
+		!X509_VERIFY_PARAM_set1(param, SSL_CTX_get0_param(ssl_ctx)))
+		goto done;
+	if (!with_crls)
+		X509_VERIFY_PARAM_clear_flags(param, X509_V_FLAG_CRL_CHECK |
+									  X509_V_FLAG_CRL_CHECK_ALL);
+	X509_VERIFY_PARAM_set_time(param, (time_t) (timestamptz_to_time_t(now)));
+	if (callback != NULL)
+		X509_STORE_CTX_set_verify_cb(ctx, callback);
+
+	own_verification = true;
+	if (X509_verify_cert(ctx) > 0)
+		error = X509_V_OK;
+	else
+	{
+		error = X509_STORE_CTX_get_error(ctx);
+		if (error == X509_V_OK) /* failed to run, not to verify */
+			error = X509_V_ERR_UNSPECIFIED;
+	}
+	own_verification = false;
+
+	*depth = X509_STORE_CTX_get_error_depth(ctx);
+	if (chain != NULL)
+		*chain = X509_STORE_CTX_get1_chain(ctx);
+
+done:
+	X509_STORE_CTX_free(ctx);
+	ERR_clear_error();
+	return error;
+}
+
+/*
+ * Reach a verdict on a certificate as the server would, were it sent with
+ * these intermediates to a server that has this context loaded.  False if
+ * memory ran out; the verdict is then not known.
+ *
+ * The first pass is the server's own, and decides.  Only where it refuses,
+ * a second one says what the chain is worth without CRLs, and a third one
+ * what is wrong with all of the CRLs that are needed.
+ */
+bool
+pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,
+				   TimestampTz now, Verdict *verdict)
+{
+	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+	STACK_OF(X509) *chain = NULL;
+	int			error,
+				depth;
+
+	memset(verdict, 0, sizeof(*verdict));
+	noted_until = DT_NOEND;
+	noted_depth = 0;
+
+	error = run_verification(ctx, leaf, sent, now, true, NULL, &depth, &chain);
+	if (error < 0)
+		goto done;
+	if (error == X509_V_OK)
+		read_accepted_chain(chain, store, verdict);
+	else
+	{
+		int			ignored_depth;
+		int			bare_error;
+
+		bare_error = run_verification(ctx, leaf, sent, now, false, NULL,
+									  &ignored_depth, NULL);
+		if (bare_error < 0)
+			goto done;
+
+		worst_crl_status = CRL_GOOD;
+		if (!checks_crls(store))
+			worst_crl_status = CRL_NOT_CHECKED;
+		else if (run_verification(ctx, leaf, sent, now, true, collect_crl_errors,
+								  &ignored_depth, NULL) < 0)
+			goto done;
+
+		verdict->known = true;
+		verdict->error = error;
+		verdict->depth = depth;
+		verdict->chain_length = chain != NULL ? sk_X509_num(chain) : 0;
+		verdict->chain_status = error == X509_V_ERR_CERT_REVOKED ?
+			CHAIN_REVOKED : chain_status_of_error(bare_error);
+		verdict->crl_status = worst_crl_status;
+		verdict->chain_until = DT_NOBEGIN;
+		verdict->crl_until = DT_NOBEGIN;
+	}
+	verdict->checked_at = now;
+
+done:
+	sk_X509_pop_free(chain, X509_free);
+	return verdict->known;
+}
+
+/*
+ * When the certificate stops being acceptable by the clock; DT_NOBEGIN where
+ * that is not known, or it was not acceptable to begin with.
+ */
+TimestampTz
+pgtls_verify_valid_until(const Verdict *verdict)
+{
+	return Min(verdict->chain_until, verdict->crl_until);
+}
+
+/*
+ * Apply the clock to a verdict: past its end it is no longer acceptable.
+ *
+ * OpenSSL counts the very second of notAfter and of nextUpdate as past
+ * (X509_cmp_time), and looks at CRLs before it looks at the dates of the
+ * chain.
+ */
+void
+pgtls_verify_at(Verdict *verdict, TimestampTz now)
+{
+	if (!verdict->known || !verdict->acceptable)
+		return;
+
+	if (verdict->chain_until <= now)
+	{
+		verdict->acceptable = false;
+		verdict->chain_status = CHAIN_EXPIRED;
+		verdict->error = X509_V_ERR_CERT_HAS_EXPIRED;
+		verdict->depth = verdict->chain_until_depth;
+	}
+	if (verdict->crl_until <= now && verdict->crl_until != DT_NOBEGIN)
+	{
+		verdict->acceptable = false;
+		verdict->crl_status = CRL_EXPIRED;
+		verdict->error = X509_V_ERR_CRL_HAS_EXPIRED;
+		verdict->depth = verdict->crl_until_depth;
+	}
+}
+
+/* Names of the statuses in SQL, NULL where not known. */
+const char *
+pgtls_verify_chain_status(const Verdict *verdict)
+{
+	switch (verdict->chain_status)
+	{
+		case CHAIN_UNKNOWN:
+			break;
+		case CHAIN_NOT_CHECKED:
+			return "not_checked";
+		case CHAIN_VALID:
+			return "valid";
+		case CHAIN_EXPIRED:
+			return "expired";
+		case CHAIN_NOT_YET_VALID:
+			return "not_yet_valid";
+		case CHAIN_REVOKED:
+			return "revoked";
+		case CHAIN_UNTRUSTED:
+			return "untrusted";
+		case CHAIN_INVALID:
+			return "invalid";
+	}
+	return NULL;
+}
+
+const char *
+pgtls_verify_crl_status(const Verdict *verdict)
+{
+	switch (verdict->crl_status)
+	{
+		case CRL_UNKNOWN:
+			break;
+		case CRL_NOT_CHECKED:
+			return "not_checked";
+		case CRL_REVOKED:
+			return "revoked";
+		case CRL_INVALID:
+			return "invalid";
+		case CRL_EXPIRED:
+			return "expired";
+		case CRL_MISSING:
+			return "missing";
+		case CRL_GOOD:
+			return "good";
+	}
+	return NULL;
+}

@@ -1,0 +1,79 @@
+/*-------------------------------------------------------------------------
+ *
+ * verify.h
+ *	  Verdicts: would the server accept this certificate?
+ *
+ * The one place where a verdict is reached.  It is reached by OpenSSL, with
+ * the server's own trust store and flags; this file runs it in the way that
+ * the server's handshakes run it, and puts the outcome into words.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTLS_VERIFY_H
+#define PGTLS_VERIFY_H
+
+#include "datatype/timestamp.h"
+
+#include "ossl.h"
+
+/* What the chain is worth by itself, CRLs apart. */
+typedef enum ChainStatus
+{
+	CHAIN_UNKNOWN,
+	CHAIN_NOT_CHECKED,			/* the server has no CA to check it by */
+	CHAIN_VALID,
+	CHAIN_EXPIRED,
+	CHAIN_NOT_YET_VALID,
+	CHAIN_REVOKED,				/* valid by itself, but a CRL revokes it */
+	CHAIN_UNTRUSTED,			/* leads to no CA that the server trusts */
+	CHAIN_INVALID				/* anything else: signature, purpose, key ... */
+} ChainStatus;
+
+/* What the CRLs say of it.  Of several, the first of this order counts. */
+typedef enum CrlStatus
+{
+	CRL_UNKNOWN,
+	CRL_NOT_CHECKED,			/* the server has no CRL configured */
+	CRL_REVOKED,
+	CRL_INVALID,				/* bad signature, scope or contents */
+	CRL_EXPIRED,				/* past its nextUpdate */
+	CRL_MISSING,				/* no CRL of an issuer in the chain */
+	CRL_GOOD
+} CrlStatus;
+
+/*
+ * Verdict: would the server accept this certificate, sent with these
+ * intermediates, at the moment checked_at?
+ *
+ * A verdict holds until the clock passes valid_until, if no file changes.
+ * pgtls_verify_at() applies the clock.
+ */
+typedef struct Verdict
+{
+	bool		known;			/* false: nothing below is meaningful */
+	bool		acceptable;
+	ChainStatus chain_status;
+	CrlStatus	crl_status;
+	int			error;			/* X509_V_ERR_..., X509_V_OK if acceptable */
+	int			depth;			/* where in the chain, 0 is the leaf */
+	int			chain_length;	/* certificates in the chain, root included */
+	TimestampTz checked_at;
+	TimestampTz chain_until;	/* earliest notAfter of the chain */
+	TimestampTz crl_until;		/* earliest nextUpdate of the CRLs that it was
+								 * checked against; DT_NOEND for no CRL, or one
+								 * without an end; DT_NOBEGIN for not known */
+	int			chain_until_depth;	/* whose notAfter that is */
+	int			crl_until_depth;	/* for whose certificate that CRL is */
+} Verdict;
+
+extern void pgtls_verify_watch_store(X509_STORE *store);
+extern void pgtls_verify_handshake(SSL *ssl, TimestampTz now, Verdict *verdict);
+extern bool pgtls_verify_again(SSL *ssl, TimestampTz now, Verdict *verdict);
+extern bool pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,
+							   TimestampTz now, Verdict *verdict);
+extern void pgtls_verify_at(Verdict *verdict, TimestampTz now);
+extern const char *pgtls_verify_chain_status(const Verdict *verdict);
+extern const char *pgtls_verify_crl_status(const Verdict *verdict);
+extern TimestampTz pgtls_verify_valid_until(const Verdict *verdict);
+
+#endif							/* PGTLS_VERIFY_H */
