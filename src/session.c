@@ -589,7 +589,7 @@ may_see(const SessionInfo *info, bool reads_all)
 	PGPROC	   *proc;
 	Oid			role;
 
-	if (reads_all || info->pid == MyProcPid)
+	if (reads_all)
 		return true;
 
 	proc = GetPGProcByNumber(info->pgproc);

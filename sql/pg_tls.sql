@@ -1,0 +1,53 @@
+--
+-- What the extension consists of
+--
+CREATE EXTENSION pg_tls;
+
+-- every object says what it is for, and every column of every view
+SELECT classid::regclass, objid, pg_describe_object(classid, objid, 0) AS object
+FROM pg_depend d
+WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+  AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_tls')
+  AND classid IN ('pg_proc'::regclass, 'pg_class'::regclass)
+  AND obj_description(objid, classid::regclass::name) IS NULL;
+
+SELECT attrelid::regclass, attname
+FROM pg_attribute a
+     JOIN pg_depend d ON d.objid = a.attrelid AND d.classid = 'pg_class'::regclass
+WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+  AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_tls')
+  AND attnum > 0 AND col_description(attrelid, attnum) IS NULL;
+
+SELECT attnum, attname, format_type(atttypid, atttypmod) AS type
+FROM pg_attribute
+WHERE attrelid = 'pg_stat_tls'::regclass AND attnum > 0
+ORDER BY attnum;
+
+-- the first columns are those of pg_stat_ssl
+SELECT count(*) AS columns,
+       bool_and(t.attname = s.attname AND t.atttypid = s.atttypid) AS same
+FROM pg_attribute s
+     LEFT JOIN pg_attribute t ON t.attrelid = 'pg_stat_tls'::regclass AND t.attnum = s.attnum
+WHERE s.attrelid = 'pg_stat_ssl'::regclass AND s.attnum > 0;
+
+-- who may do what
+SELECT relname, relacl IS NULL AS owner_only,
+       has_table_privilege('public', oid, 'SELECT') AS public_select
+FROM pg_class
+WHERE oid = 'pg_stat_tls'::regclass;
+
+-- settings
+SELECT name, setting, unit, context, vartype
+FROM pg_settings
+WHERE name LIKE 'pg_tls.%'
+ORDER BY name;
+
+-- it may live in any schema, and move
+CREATE SCHEMA "Tls schema";
+ALTER EXTENSION pg_tls SET SCHEMA "Tls schema";
+SELECT count(*) > 0 AS rows FROM "Tls schema".pg_stat_tls;
+SELECT pid = pg_backend_pid() AS mine FROM "Tls schema".pg_tls_session();
+DROP EXTENSION pg_tls;
+CREATE EXTENSION pg_tls SCHEMA "Tls schema";
+SELECT count(*) > 0 AS rows FROM "Tls schema".pg_stat_tls;
+DROP SCHEMA "Tls schema" CASCADE;

@@ -1,0 +1,163 @@
+# Sourced by test/run and test/demo: installs packages, and builds and installs
+# pg_tls from a temporary copy of the checkout.
+#
+# The caller defines say and die, and removes $tmp at its end.  In this order:
+#
+#   setup_packages [PACKAGE...]  installs what is missing, and those packages;
+#                                sets is_root, major, pg_config
+#   setup_copy                   sets user (who runs servers), tmp, build
+#   setup_install [FLAG...]      builds with those compiler flags, and installs,
+#                                what is in $build
+#
+# as_user runs a command as $user.  PG_MAJOR and PG_CONFIG choose the server.
+
+# shellcheck shell=bash disable=SC2034
+
+tmp=
+is_root=
+if [ "$(id -u)" = 0 ]; then is_root=1; fi
+
+# ---------------------------------------------------------------- packages
+
+packages() {
+	if [ -z "${PG_CONFIG:-}" ]; then
+		echo "postgresql-$major"             # the server
+		echo "postgresql-server-dev-$major"  # its headers and PGXS
+	fi
+	echo libpq-dev            # pg_config wants it; a C client
+	echo libssl-dev           # the TLS library's headers
+	echo libkrb5-dev          # libpq's headers include the GSSAPI's
+	echo gcc libc6-dev make   # build
+	echo openssl              # certificates, and s_client
+	echo perl                 # the tests
+	echo libipc-run-perl      # their background processes
+}
+
+# What the metapackage of the distribution depends on.
+default_major() {
+	apt-cache show postgresql 2>/dev/null |
+		sed -n 's/^Depends:.*postgresql-\([0-9][0-9]*\).*/\1/p' | sed -n 1p
+}
+
+missing_packages() {
+	local p
+	for p in $(packages) "$@"; do
+		[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || echo "$p"
+	done
+}
+
+# The tests start servers of their own.
+no_main_cluster() {
+	local conf=/etc/postgresql-common/createcluster.conf
+	if grep -qs '^[[:space:]]*create_main_cluster' "$conf"; then
+		sed -i 's/^[[:space:]]*create_main_cluster.*/create_main_cluster = false/' "$conf"
+	else
+		mkdir -p "${conf%/*}"
+		echo 'create_main_cluster = false' >>"$conf"
+	fi
+}
+
+apt_updated=
+apt_update() {
+	if [ -z "$apt_updated" ]; then apt-get update -qq; fi
+	apt_updated=1
+}
+
+setup_packages() {
+	local missing
+
+	major=${PG_MAJOR:-}
+	if command -v dpkg-query apt-get >/dev/null; then
+		if [ -z "$major" ]; then major=$(default_major); fi
+		if [ -z "$major" ] && [ "$is_root" ]; then apt_update; major=$(default_major); fi
+
+		missing=$(missing_packages "$@")
+		if [ "$missing" ] && [ "$is_root" ]; then
+			say "installing" $missing
+			case $missing in *postgresql-"$major"*) no_main_cluster ;; esac
+			apt_update
+			# The second variable keeps the file just written.
+			DEBIAN_FRONTEND=noninteractive UCF_FORCE_CONFFOLD=1 \
+				apt-get install -y -qq --no-install-recommends $missing </dev/null >/dev/null
+		elif [ "$missing" ]; then
+			say "not installed, and only root can:" $missing
+		fi
+	fi
+
+	pg_config=${PG_CONFIG:-/usr/lib/postgresql/$major/bin/pg_config}
+	if [ -z "${PG_CONFIG:-}" ] && [ ! -x "$pg_config" ]; then
+		pg_config=$(command -v pg_config) || die 'there is no pg_config; set PG_CONFIG'
+	fi
+}
+
+# --------------------------------------------------- a copy to build and test
+
+# Elsewhere than in the checkout, which stays clean and which the user of the
+# tests may not be able to read.
+setup_copy() {
+	local top file
+
+	top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+	if [ "$is_root" ]; then
+		user=postgres
+		tmp=$(mktemp -d /tmp/pg_tls.XXXXXX)
+	else
+		user=$(id -un)
+		tmp=$(mktemp -d "${TMPDIR:-/tmp}/pg_tls.XXXXXX")
+	fi
+	build=$tmp/build
+
+	mkdir "$build" "$tmp/tmp" "$tmp/log" "$tmp/template"
+	cd "$top"
+	# safe.directory: root may run this in the checkout of another user.
+	if git -c safe.directory='*' ls-files -co --exclude-standard -z >"$tmp/files" 2>/dev/null; then
+		# A file may be in the index only.
+		while IFS= read -r -d '' file; do
+			if [ -e "$file" ] || [ -L "$file" ]; then printf '%s\0' "$file"; fi
+		done <"$tmp/files" | tar -c --null --no-recursion -T - | tar -x -C "$build"
+	else
+		tar -c --exclude=./.git . | tar -x -C "$build"
+	fi
+	rm -f "$tmp/files"
+	chmod 755 "$tmp"
+	chmod -R a+rX "$build"
+	if [ "$is_root" ]; then chown -R "$user": "$tmp"; fi
+	cd "$build"
+}
+
+as_user() {
+	local env=(env HOME="$tmp" TMPDIR="$tmp/tmp" LC_ALL=C TZ=UTC PG_CONFIG="$pg_config" "$@")
+	if [ "$is_root" ]; then runuser -u "$user" -- "${env[@]}"; else "${env[@]}"; fi
+}
+
+# ------------------------------------------------------------ build, install
+
+# Whether everything below $tmp/stage is installed.
+installed() {
+	local file
+	while IFS= read -r -d '' file; do
+		cmp -s "$tmp/stage$file" "$file" || return 1
+	done < <(cd "$tmp/stage" && find . -type f -printf '/%P\0')
+}
+
+# The map of prefixes makes builds in different directories the same to the
+# byte.  Without LLVM: clang would be needed, for what the server can do without.
+setup_install() {
+	local copt="-ffile-prefix-map=$build=. $*"
+	local make=(make -s "PG_CONFIG=$pg_config" with_llvm=no "COPT=$copt")
+
+	say "building with $("$pg_config" --version)"
+	as_user "${make[@]}" clean
+	as_user "${make[@]}" -j "$(nproc)"
+	as_user "${make[@]}" install "DESTDIR=$tmp/stage" >/dev/null
+
+	if installed; then
+		:
+	elif [ "$is_root" ]; then
+		"${make[@]}" install >/dev/null
+	elif sudo -n true 2>/dev/null; then
+		sudo -n "${make[@]}" install >/dev/null
+	else
+		die "the pg_tls installed is not this one: run this as root"
+	fi
+}

@@ -1,0 +1,640 @@
+package TlsPKI;
+
+=head1 NAME
+
+TlsPKI - certificates and CRLs for the tests, made when they are needed
+
+=head1 SYNOPSIS
+
+	use TlsPKI;
+
+	my $pki = TlsPKI->default_set('/tmp/pki');    # or TlsPKI->new($dir) for an empty one
+	$pki->cert('dave', issuer => 'int', subject => [[O => 'A/B'], [OU => 'x'], [CN => '+dave']]);
+	$pki->revoke('dave', reason => 'keyCompromise');
+	$pki->crl('int');
+	$pki->crl_file("$dir/crls.pem", 'root', 'int');
+
+=head1 DESCRIPTION
+
+Everything is made with the C<openssl> command (C<$ENV{OPENSSL}>, else the one
+in the PATH) of OpenSSL 1.1.1 or later.  All dates are relative to now, so
+that no test begins to fail on some day in the future, and no key is ever
+kept in a repository.  What fails, dies with the command and what it said.
+
+C<openssl ca> signs, because it alone takes explicit dates in all versions.
+Its database of issued certificates is a fresh empty one every time: this
+module remembers what was issued and revoked.  So a serial number may be used
+twice, and a CRL can list anything.
+
+=cut
+
+use strict;
+use warnings;
+
+use Carp qw(croak);
+use File::Path qw(make_path);
+use IPC::Run ();
+use POSIX qw(strftime);
+
+my $DAY = 86400;
+
+=head1 METHODS THAT MAKE SOMETHING
+
+=head2 TlsPKI->new($dir)
+
+An empty set in C<$dir>, which is created if need be.
+
+=cut
+
+sub new
+{
+	my ($class, $dir) = @_;
+
+	make_path($dir, "$dir/work");
+	return bless { dir => $dir, made => {} }, $class;
+}
+
+=head2 $pki->ca($name, issuer => $ca, %opts)
+
+A certification authority; without an issuer a self-signed root.  Takes the
+options of C<cert>.
+
+=head2 $pki->cert($name, %opts)
+
+An end entity's certificate.  Options:
+
+=over
+
+=item issuer
+
+name of a CA of this set; without it the certificate is self-signed.
+
+=item subject
+
+C<'/O=Example/CN=alice'> (C<\> takes the meaning from a C</>), or an array of
+pairs C<[[O =E<gt> 'Example'], [CN =E<gt> 'alice']]>, also written flat; default
+C</CN=$name>.  A value that begins with C<+> joins the RDN before it; C<\+>
+is a plus sign in the value.  C<[]> is the empty DN.  Values are Perl
+character strings or UTF-8 bytes.
+
+=item utf8, string_mask
+
+C<utf8 =E<gt> 0>: the bytes of the subject are Latin-1.  C<string_mask> is the
+one of openssl.cnf, C<utf8only> by default.
+
+=item san
+
+array of C<'DNS:a'>, C<'IP:::1'>, C<'email:a@b'>, C<'URI:...'>, C<'RID:...'>,
+C<'otherName:OID;UTF8:text'>, C<'dirName:/O=a/CN=b'> or C<[dirName =E<gt> $subject]>.
+
+=item kind
+
+C<client> (default) or C<server>: decides about the default of eku.
+
+=item eku, ku, ext
+
+extended key usage (text or array; undef: none), key usage (C<critical,
+digitalSignature>; undef: none), and an array of more lines for the extension
+section of openssl.cnf.
+
+=item key, key_of
+
+C<ec> (default, P-256), C<ec:CURVE>, C<rsa>, C<rsa:BITS>, C<rsa-pss>,
+C<ed25519>, C<ed448>, or another algorithm of C<openssl genpkey>; key_of takes
+a copy of the key of that name instead.
+
+=item serial
+
+C<0x...>, positive, up to 20 bytes; random by default.
+
+=item not_before, not_after
+
+seconds from now; default one day ago and in 30 days.
+
+=item md
+
+digest of the issuer's signature; the default one of its key.
+
+=back
+
+=cut
+
+sub ca
+{
+	my ($self, $name, %opts) = @_;
+
+	return $self->cert(
+		$name,
+		ku => 'critical,keyCertSign,cRLSign',
+		eku => undef,
+		%opts,
+		is_ca => 1);
+}
+
+sub cert
+{
+	my ($self, $name, %opts) = @_;
+	my $key = $self->key($name);
+
+	if ($opts{key_of})
+	{
+		_spew($key, _slurp($self->key($opts{key_of})));
+	}
+	else
+	{
+		_openssl('genpkey', _genpkey_args($opts{key} // 'ec'), '-out', $key);
+	}
+	chmod 0600, $key or croak "chmod $key: $!";
+	return $self->_sign($name, %opts);
+}
+
+=head2 $pki->sign_again($name, %opts)
+
+A new certificate (new serial and dates, and what %opts change) for the same
+key.  The chain files that contain it are made again.
+
+=cut
+
+sub sign_again
+{
+	my ($self, $name, %opts) = @_;
+	my %old = %{ $self->_made($name)->{opts} };
+
+	delete @old{qw(serial not_before not_after)};
+	return $self->_sign($name, %old, %opts);
+}
+
+=head2 $pki->revoke($name, reason => 'keyCompromise', time => $secs)
+
+Marks the present certificate of that name as revoked, since C<time> seconds
+from now (default: a minute ago).  The next C<crl> of its issuer lists it.
+
+=cut
+
+sub revoke
+{
+	my ($self, $name, %opts) = @_;
+	my $made = $self->_made($name);
+	my $entry = { serial => $made->{serial}, %opts };
+
+	push @{ $self->_made($made->{opts}{issuer} // $name)->{revoked} }, $entry;
+	return $entry;
+}
+
+=head2 $pki->crl($ca, %opts)
+
+Writes the CA's CRL (PEM) and returns its path.  Options: C<last_update>
+(seconds from now, default an hour ago), C<next_update> (default in 30 days),
+C<revoked> (array of names or C<0x> serials, instead of what was revoked),
+C<out> (another path).  OpenSSL 1.1.1 cannot set last_update, it is now, and
+next_update is not before now there.
+
+=cut
+
+sub crl
+{
+	my ($self, $ca, %opts) = @_;
+	my $made = $self->_made($ca);
+	my $out = $opts{out} // $self->crl_path($ca);
+	my $next = $opts{next_update} // 30 * $DAY;
+	my @revoked =
+	  $opts{revoked}
+	  ? map { { serial => /^0x/ ? _serial($_) : $self->_made($_)->{serial} } }
+	  @{ $opts{revoked} }
+	  : @{ $made->{revoked} // [] };
+	my $index = join '', map {
+		my $when = strftime('%y%m%d%H%M%SZ', gmtime(time + ($_->{time} // -60)));
+		my $info = join ',', $when, $_->{reason} // ();
+
+		"R\t391231235959Z\t$info\t$_->{serial}\tunknown\t/CN=revoked\n";
+	} @revoked;
+	my $number = _serial(sprintf '0x%x', ++$made->{crl_number});
+	my $conf = $self->_ca_conf($index, $number, crl => "authorityKeyIdentifier = keyid:always\n");
+	my @dates =
+	  _openssl_version() < 3
+	  ? ('-crlsec', $next > 0 ? $next : 1)
+	  : (
+		'-crl_lastupdate', _date($opts{last_update} // -3600),
+		'-crl_nextupdate', _date($next));
+
+	_openssl(
+		'ca', '-gencrl', '-config', $conf,
+		'-cert', $self->crt($ca), '-keyfile', $self->key($ca),
+		'-out', $out, @dates);
+	return $out;
+}
+
+=head2 $pki->crl_file($out, @cas), $pki->bundle($out, @names)
+
+Concatenate the CRLs of those CAs, or the certificates of those names.
+Return the path.
+
+=cut
+
+sub crl_file
+{
+	my ($self, $out, @cas) = @_;
+
+	return _spew($out, map { _slurp($self->crl_path($_)) } @cas);
+}
+
+sub bundle
+{
+	my ($self, $out, @names) = @_;
+
+	return _spew($out, map { _slurp($self->crt($_)) } @names);
+}
+
+=head1 METHODS THAT TELL SOMETHING
+
+=head2 $pki->dir, names, crt($name), key($name), chain($name), crl_path($ca)
+
+The directory, the names made, and paths of files.  The chain file has the
+certificate and the intermediate ones, without the root.
+
+=cut
+
+sub dir { return $_[0]{dir} }
+sub names { return sort keys %{ $_[0]{made} } }
+sub crt { return "$_[0]{dir}/$_[1].crt" }
+sub key { return "$_[0]{dir}/$_[1].key" }
+sub chain { return "$_[0]{dir}/$_[1].chain.crt" }
+sub crl_path { return "$_[0]{dir}/$_[1].crl" }
+
+=head2 $pki->serial($name)
+
+In hexadecimal, upper case, with an even number of digits.
+
+=head2 $pki->asked($name)
+
+The subject asked for, as array of pairs (values as bytes).
+
+=head2 $pki->show($name, @args)
+
+What C<openssl x509 -noout @args> prints about the certificate.
+
+=cut
+
+sub serial { return $_[0]->_made($_[1])->{serial} }
+
+sub asked
+{
+	my ($self, $name) = @_;
+
+	return [ _pairs($self->_made($name)->{opts}{subject} // "/CN=$name") ];
+}
+
+sub show
+{
+	my ($self, $name, @args) = @_;
+
+	return _openssl('x509', '-noout', '-in', $self->crt($name), @args);
+}
+
+=head1 THE DEFAULT SET
+
+=head2 TlsPKI->default_set($dir)
+
+What most tests need:
+
+	root, int       root CA and the intermediate CA that it signed
+	server          for localhost, 127.0.0.1 and ::1
+	alice           /O=Example/CN=alice, EC
+	bob             /O=Example/CN=bob, RSA
+	carol           /O=Example/CN=carol, Ed25519
+	longdn          a subject of about 300 bytes
+	utf8            German, Greek and Chinese letters in the subject
+	multi           a multi-valued RDN
+	manysan         subjectAltName of more than 1 KiB
+	expired         since an hour ago
+	future          valid from tomorrow on
+	revoked         on the CRL of int
+	wrongpurpose    only for TLS servers
+	noeku           without extended key usage
+	selfsigned      by its own key
+	other           signed by otherroot, which the server does not know
+	ca.pem          root
+	ca_both.pem     root and int
+	crls.pem        the CRLs of both
+
+All certificates but the last two are signed by int.
+
+=cut
+
+sub default_set
+{
+	my ($class, $dir) = @_;
+	my $self = $class->new($dir);
+	my $client = sub {
+		my ($name, %opts) = @_;
+
+		$self->cert($name, issuer => 'int', subject => "/O=Example/CN=$name", %opts);
+	};
+
+	$self->ca('root', subject => '/O=Example/CN=Example Root CA');
+	$self->ca('int', issuer => 'root', subject => '/O=Example/CN=Example Intermediate CA');
+	$self->ca('otherroot', subject => '/O=Other/CN=Other Root CA');
+	$client->(
+		'server',
+		kind => 'server',
+		subject => '/O=Example/CN=localhost',
+		san => [ 'DNS:localhost', 'IP:127.0.0.1', 'IP:::1' ]);
+	$client->('alice');
+	$client->('bob', key => 'rsa');
+	$client->('carol', key => 'ed25519');
+	$client->('longdn',
+		subject => [ [ O => 'Example' ],
+			(map { [ OU => "unit $_ " . 'x' x 50 ] } 1 .. 5), [ CN => 'longdn' ] ]);
+	# Escapes, so that this file is ASCII: a German, a Greek and a Chinese name.
+	$client->('utf8',
+		subject => [ [ O => "B\xc3\xbccher & S\xc3\xb6hne GmbH" ],
+			[ OU => "\xce\x91\xce\xb8\xce\xae\xce\xbd\xce\xb1" ],
+			[ CN => "\xe6\x9d\x8e\xe5\xb0\x8f\xe9\xbe\x99" ] ]);
+	$client->('multi',
+		subject => [ [ O => 'Example' ], [ CN => 'multi' ], [ UID => '+u1234' ] ]);
+	$client->('manysan',
+		san => [ map { sprintf 'DNS:host-%03d.department.example.org', $_ } 1 .. 50 ]);
+	$client->('expired', not_before => -2 * $DAY, not_after => -3600);
+	$client->('future', not_before => $DAY, not_after => 30 * $DAY);
+	$client->('revoked');
+	$client->('wrongpurpose', eku => 'serverAuth');
+	$client->('noeku', eku => undef);
+	$client->('selfsigned', issuer => undef);
+	$client->('other', issuer => 'otherroot');
+
+	$self->revoke('revoked', reason => 'keyCompromise');
+	$self->crl($_) for qw(root int);
+	$self->crl_file("$dir/crls.pem", 'root', 'int');
+	$self->bundle("$dir/ca.pem", 'root');
+	$self->bundle("$dir/ca_both.pem", 'root', 'int');
+	return $self;
+}
+
+# ---------------------------------------------------------------------------
+
+sub _made
+{
+	my ($self, $name) = @_;
+
+	return $self->{made}{ $name // '' } // croak 'no certificate ' . ($name // 'undef');
+}
+
+# Makes the certificate of a key that exists.
+sub _sign
+{
+	my ($self, $name, %opts) = @_;
+	my $issuer = $opts{issuer};
+	my $csr = "$self->{dir}/work/request.pem";
+	my $serial = _serial($opts{serial} // '0x' . _random_serial());
+	my @subject = _pairs($opts{subject} // "/CN=$name");
+
+	$self->_made($issuer) if defined $issuer;
+
+	my $conf = $self->_ca_conf(
+		'', $serial,
+		req => "prompt = no\ndistinguished_name = dn\nstring_mask = "
+		  . ($opts{string_mask} // 'utf8only') . "\n",
+		dn => _dn_section(@subject),
+		_extensions(\%opts, !@subject));
+
+	# An empty section is an error, but an empty -subj is not.
+	_openssl(
+		'req', '-new', '-config', $conf,
+		'-key', $self->key($name), '-out', $csr,
+		$opts{utf8} // 1 ? '-utf8' : (),
+		@subject ? () : ('-subj', '/'));
+	_openssl(
+		'ca', '-batch', '-notext', '-preserveDN', '-config', $conf,
+		'-in', $csr, '-out', $self->crt($name), '-extensions', 'ext',
+		'-startdate', _date($opts{not_before} // -$DAY),
+		'-enddate', _date($opts{not_after} // 30 * $DAY),
+		$opts{md} ? ('-md', $opts{md}) : (),
+		defined $issuer
+		? ('-cert', $self->crt($issuer), '-keyfile', $self->key($issuer))
+		: ('-selfsign', '-keyfile', $self->key($name)));
+
+	unlink "$self->{dir}/work/$serial.pem";
+
+	# A renewed CA keeps what it had revoked and the number of its last CRL.
+	$self->{made}{$name} = { %{ $self->{made}{$name} // {} }, opts => \%opts, serial => $serial };
+	$self->_write_chains($name);
+	return $self;
+}
+
+# The chain file of that name, and of everything below it.
+sub _write_chains
+{
+	my ($self, $changed) = @_;
+
+	foreach my $name ($self->names)
+	{
+		my ($at, @chain, %seen) = $name;
+
+		while (defined $at && !$seen{$at}++)
+		{
+			my $issuer = $self->_made($at)->{opts}{issuer};
+
+			push @chain, $at if defined $issuer || $at eq $name;
+			$at = $issuer;
+		}
+		$self->bundle($self->chain($name), @chain) if $seen{$changed};
+	}
+	return;
+}
+
+# Writes the configuration that req and ca read, with that database of issued
+# certificates and that next number; returns its path.
+sub _ca_conf
+{
+	my ($self, $index, $number, %sections) = @_;
+	my $work = "$self->{dir}/work";
+
+	_spew("$work/index", $index);
+	_spew("$work/number", "$number\n");
+	unlink "$work/index.attr";
+	$sections{ca} = "default_ca = this\n";
+	$sections{this} = <<"END";
+database = $work/index
+serial = $work/number
+crlnumber = $work/number
+new_certs_dir = $work
+default_md = default
+default_crl_days = 30
+unique_subject = no
+policy = any
+crl_extensions = crl
+END
+	# The policy is of no effect with -preserveDN, but must exist.
+	$sections{any} = "commonName = optional\n";
+	return _spew("$work/openssl.cnf", map { "[$_]\n$sections{$_}" } sort keys %sections);
+}
+
+# The sections with the extensions of a certificate.
+sub _extensions
+{
+	my ($opts, $no_subject) = @_;
+	my %default_eku = (client => 'clientAuth', server => 'serverAuth');
+	my $kind = $opts->{kind} // 'client';
+	my $ku = exists $opts->{ku} ? $opts->{ku} : 'critical,digitalSignature';
+	my $eku = exists $opts->{eku} ? $opts->{eku} : $default_eku{$kind} // croak "kind $kind";
+	my @ext = (
+		'basicConstraints = critical,CA:' . ($opts->{is_ca} ? 'TRUE' : 'FALSE'),
+		'subjectKeyIdentifier = hash');
+	my %sections;
+
+	push @ext, 'authorityKeyIdentifier = keyid:always' if defined $opts->{issuer};
+	push @ext, "keyUsage = $ku" if defined $ku;
+	push @ext, 'extendedKeyUsage = ' . (ref $eku ? join ',', @$eku : $eku) if defined $eku;
+	if (@{ $opts->{san} // [] })
+	{
+		my $n = 0;
+
+		foreach my $san (@{ $opts->{san} })
+		{
+			my ($type, $value) = ref $san ? @$san : split /:/, $san, 2;
+
+			$n++;
+			if ($type eq 'dirName')
+			{
+				$sections{"dirname$n"} = _dn_section(_pairs($value));
+				$value = "dirname$n";
+			}
+			$sections{san} .= "$type.$n = " . _quote($value) . "\n";
+		}
+		# RFC 5280: critical, when the subject tells nothing.
+		push @ext, 'subjectAltName = ' . ($no_subject ? 'critical,' : '') . '@san';
+	}
+	$sections{ext} = join '', map { "$_\n" } @ext, @{ $opts->{ext} // [] };
+	return %sections;
+}
+
+# Any form of subject -> list of [type, value].
+sub _pairs
+{
+	my ($subject) = @_;
+	my @pairs;
+
+	if (!ref $subject)
+	{
+		croak "subject '$subject' does not begin with /" unless $subject =~ s{^/}{};
+		foreach my $part ($subject =~ m{((?:[^/\\]|\\.)+)}gs)
+		{
+			my ($type, $value) = split /=/, $part, 2;
+
+			croak "no = in '$part' of the subject" unless defined $value;
+			push @pairs, [ $type, $value =~ s{\\([/\\])}{$1}gr ];
+		}
+	}
+	elsif (@$subject && !ref $subject->[0])
+	{
+		my @flat = @$subject;
+
+		push @pairs, [ splice @flat, 0, 2 ] while @flat;
+	}
+	else
+	{
+		@pairs = map { [@$_] } @$subject;
+	}
+	foreach my $pair (@pairs)
+	{
+		utf8::encode($pair->[1]) if utf8::is_utf8($pair->[1]);
+	}
+	return @pairs;
+}
+
+# The number before the type is needed to use a type more than once, and
+# keeps a type that is a dotted OID whole.
+sub _dn_section
+{
+	my @pairs = @_;
+	my ($n, $section) = (0, '');
+
+	foreach my $pair (@pairs)
+	{
+		my ($type, $value) = @$pair;
+		my $join = $value =~ s/^\+// ? '+' : '';
+
+		$value =~ s/^\\\+/+/;
+		$section .= $n++ . ".$join$type = " . _quote($value) . "\n";
+	}
+	return $section;
+}
+
+# A value in openssl.cnf.
+sub _quote
+{
+	my ($value) = @_;
+
+	$value =~ s/(["\\])/\\$1/g;
+	$value =~ s/\n/"\\n"/g;
+	return qq("$value");
+}
+
+sub _genpkey_args
+{
+	my ($key) = @_;
+	my ($type, $size) = split /:/, $key, 2;
+	my %args = (
+		ec => [ '-pkeyopt', 'ec_paramgen_curve:' . ($size // 'prime256v1'),
+			'-pkeyopt', 'ec_param_enc:named_curve' ],
+		rsa => [ '-pkeyopt', 'rsa_keygen_bits:' . ($size // 2048) ]);
+
+	$args{'rsa-pss'} = $args{rsa};
+	return ('-algorithm', uc $type, @{ $args{$type} // [] });
+}
+
+sub _random_serial
+{
+	return join '', map { sprintf '%02x', 1 + int rand 127 } 1 .. 16;
+}
+
+# The form that openssl's databases have.
+sub _serial
+{
+	my ($serial) = @_;
+
+	$serial =~ /^0x0*([0-9a-f]{1,40})$/i or croak "serial '$serial' is not 0x...";
+	return uc(length($1) % 2 ? "0$1" : $1);
+}
+
+sub _date
+{
+	return strftime('%Y%m%d%H%M%SZ', gmtime(time + $_[0]));
+}
+
+sub _openssl_version
+{
+	our $version //= _openssl('version') =~ /^\S+ (\d+)\./ ? $1 : 0;
+	return $version;
+}
+
+sub _openssl
+{
+	my @cmd = ($ENV{OPENSSL} // 'openssl', @_);
+	my ($out, $err) = ('', '');
+	my $ok = eval { IPC::Run::run(\@cmd, '<', \undef, '>', \$out, '2>', \$err) };
+
+	croak "@cmd failed: " . ($@ || $err) unless $ok;
+	return $out;
+}
+
+sub _slurp
+{
+	my ($file) = @_;
+
+	open my $fh, '<:raw', $file or croak "$file: $!";
+	local $/ = undef;
+	return scalar <$fh>;
+}
+
+sub _spew
+{
+	my ($file, @text) = @_;
+
+	open my $fh, '>:raw', $file or croak "$file: $!";
+	print {$fh} @text or croak "$file: $!";
+	close $fh or croak "$file: $!";
+	return $file;
+}
+
+1;

@@ -1,0 +1,248 @@
+# The verdict of the handshake: chain, CRLs, until when, and by which
+# configuration.
+
+use strict;
+use warnings;
+
+use File::Copy qw(copy);
+use File::Temp ();
+use Test::More;
+
+use TlsCluster;
+use TlsPKI;
+
+my $DAY = 86400;
+my $dir = File::Temp->newdir;
+my $pki = TlsPKI->new("$dir/pki");
+
+# The ends lie apart: root, then leaf, then intermediate.
+$pki->ca('root', not_after => 100 * $DAY);
+$pki->ca('int', issuer => 'root', not_after => 300 * $DAY);
+$pki->ca('weakroot', not_after => 5 * $DAY);
+$pki->cert('server', issuer => 'int', kind => 'server', san => ['DNS:localhost'], not_after => 300 * $DAY);
+$pki->cert('year', issuer => 'int', not_after => 250 * $DAY);
+$pki->cert('month', issuer => 'int', not_after => 30 * $DAY);
+$pki->cert('direct', issuer => 'root', not_after => 30 * $DAY);
+$pki->cert('weak', issuer => 'weakroot', not_after => 30 * $DAY);
+$pki->crl('root', next_update => 20 * $DAY);
+$pki->crl('int', next_update => 10 * $DAY);
+$pki->crl('weakroot', next_update => 50 * $DAY);
+$pki->bundle("$dir/ca.pem", 'root', 'weakroot');
+$pki->crl_file("$dir/crls.pem", 'root', 'int', 'weakroot');
+
+my $c = TlsCluster->new(ssl => 1, pki => $pki, ca => "$dir/ca.pem", crl => undef,
+	hba => ['local all all trust', 'host all all all trust']);
+
+$c->start;
+$c->query('CREATE EXTENSION pg_tls');
+
+# What openssl says of the end of a certificate or CRL, as PostgreSQL writes it.
+sub end_of
+{
+	my ($name, $crl) = @_;
+	my $date = $crl
+	  ? `openssl crl -in $crl -noout -nextupdate`
+	  : $pki->show($name, '-enddate');
+
+	chomp $date;
+	$date =~ s/^\w+=//;
+	return $c->query("SELECT '$date'::timestamptz", unix => 1);
+}
+
+sub verdict
+{
+	my (%opts) = @_;
+
+	return $c->row_hash('SELECT * FROM pg_tls_session()', %opts);
+}
+
+# Reload, and wait until new connections use it (or, for a bad one, until the
+# log says so).
+sub reload_tls
+{
+	my (%opts) = @_;
+	my $mark = $c->log_mark;
+
+	$c->reload;
+	return ok($c->wait_for_log($opts{log} // qr/received SIGHUP/, $mark), 'reloaded')
+	  && ($opts{log} || $c->poll_until(sub { $opts{until}->() }, what => 'the reload'));
+}
+
+sub generation { return $c->query('SELECT config_generation FROM pg_tls_session()') }
+
+subtest 'without CRLs' => sub {
+	my $row = verdict(cert => 'year');
+
+	is_deeply([ @$row{qw(acceptable chain_status chain_error crl_status chain_length)} ],
+		[ 't', 'valid', undef, 'not_checked', 3 ], 'CRLs are not checked');
+	is($row->{valid_until}, end_of('root'), 'until the root ends');
+	is(verdict(cert => 'month')->{valid_until}, end_of('month'), 'until the leaf ends');
+	is(verdict(cert => 'direct')->{chain_length}, 2, 'a chain without intermediate');
+	is(verdict(cert => 'weak')->{valid_until}, end_of('weakroot'), 'another root');
+	is($c->query('SELECT checked_at BETWEEN backend_start AND now() AND config_generation = 1'
+			  . ' FROM pg_tls_session() JOIN pg_stat_activity USING (pid)', cert => 'year'),
+		't', 'the moment of the handshake');
+};
+
+subtest 'no certificate, no verdict' => sub {
+	my $row = verdict();
+
+	is_deeply([ @$row{qw(acceptable chain_status chain_error crl_status valid_until checked_at chain_length)} ],
+		[ (undef) x 7 ], 'nothing is said');
+};
+
+subtest 'with CRLs' => sub {
+	copy("$dir/crls.pem", $c->tls('crls.pem')) or die $!;
+	$c->set_conf({ ssl_crl_file => 'tls/crls.pem' });
+	reload_tls(until => sub { generation() == 2 });
+
+	my $row = verdict(cert => 'year');
+
+	is($row->{crl_status}, 'good', 'CRLs are checked');
+	is($row->{config_generation}, 2, 'by the second configuration');
+	is($row->{valid_until}, end_of(undef, $pki->crl_path('int')), "until the CRL of the leaf's issuer ends");
+	is(verdict(cert => 'direct')->{valid_until}, end_of(undef, $pki->crl_path('root')), "until the root's CRL ends");
+	is(verdict(cert => 'weak')->{valid_until}, end_of('weakroot'), 'until the root ends, its CRL being newer');
+};
+
+subtest 'two CRLs of one issuer' => sub {
+	# The older one ends first, but OpenSSL takes the newer one.
+	$pki->crl('int', last_update => -2 * 3600, next_update => 3600, out => "$dir/older.crl");
+	$pki->crl('int', last_update => -3600, next_update => 15 * $DAY, out => "$dir/newer.crl");
+	foreach my $order ([qw(older newer)], [qw(newer older)])
+	{
+		my $text = join '', map { slurp("$dir/$_.crl") } @$order;
+		my $generation = generation();
+
+		spew($c->tls('crls.pem'), $text . slurp($pki->crl_path('root')));
+		reload_tls(until => sub { generation() > $generation });
+		is(verdict(cert => 'year')->{valid_until}, end_of(undef, "$dir/newer.crl"),
+			"@$order: until the one ends that it was checked against");
+	}
+};
+
+subtest 'ssl_crl_dir' => sub {
+	my $crls = $c->tls('crls.d');
+	my $generation = generation();
+
+	mkdir $crls or die $!;
+	foreach my $name (qw(root int))
+	{
+		my ($hash) = `openssl crl -hash -noout -in @{[ $pki->crl_path($name) ]}` =~ /(\w+)/;
+
+		copy($pki->crl_path($name), "$crls/$hash.r0") or die $!;
+	}
+	$c->set_conf({ ssl_crl_file => '', ssl_crl_dir => 'tls/crls.d' });
+	reload_tls(until => sub { generation() > $generation });
+	is(verdict(cert => 'year')->{valid_until}, end_of(undef, $pki->crl_path('int')), 'the CRLs of the directory count');
+	$c->set_conf({ ssl_crl_dir => '' });
+} if TlsCluster->pg_version >= 14;
+
+subtest 'the chain that the server verifies to send it is another matter' => sub {
+	# A lone certificate: OpenSSL builds its chain from ssl_ca_file at each
+	# handshake, and looks at the CRL of weakroot.
+	my $generation = generation();
+
+	$pki->cert('lone', issuer => 'weakroot', kind => 'server', san => ['DNS:localhost']);
+	$pki->crl('weakroot', next_update => $DAY);
+	copy($pki->crt('lone'), $c->tls('server.crt')) or die $!;
+	spew($c->tls('server.key'), slurp($pki->key('lone')));
+	$pki->crl_file($c->tls('crls.pem'), 'root', 'int', 'weakroot');
+	$c->set_conf({ ssl_crl_file => 'tls/crls.pem' });
+	reload_tls(until => sub { generation() > $generation });
+
+	my $said = $c->s_client(extra => ['-showcerts']);
+
+	like($said, qr/CN\s*=\s*weakroot/, 'the server sends the chain that it built');
+	is(verdict(cert => 'year')->{valid_until}, end_of(undef, $pki->crl_path('int')), 'and its CRL does not count');
+	is(verdict(cert => 'weak')->{valid_until}, end_of(undef, $pki->crl_path('weakroot')), '... but for whom it concerns');
+};
+
+subtest 'the clock' => sub {
+	$pki->cert('brief', issuer => 'int', not_after => 6);
+	my $brief = $c->session(cert => 'brief');
+	my $long = $c->session(cert => 'year');
+	my $column = sub {
+		return $c->query("SELECT $_[1] FROM pg_stat_tls WHERE pid = " . $_[0]->pid, unix => 1);
+	};
+
+	is($column->($brief, 'acceptable'), 't', 'still acceptable');
+	is($column->($brief, 'valid_until'), end_of('brief'), '... for a while');
+	ok($c->poll_until(sub { $column->($brief, 'acceptable') eq 'f' }), 'no longer');
+	is($column->($brief, 'clock_timestamp() >= valid_until'), 't', 'not before its end');
+	is($column->($brief, 'chain_status, chain_error, crl_status'), 'expired|certificate has expired (depth 0)|good', 'says why');
+	isnt(($c->psql('SELECT 1', cert => 'brief'))[0], 0, 'and a new connection is refused');
+	ok($brief->alive, 'the session goes on');
+	is($column->($long, 'acceptable'), 't', 'and so does the other');
+
+	# Now the CRLs run out.
+	my $generation = generation();
+
+	$pki->crl('int', next_update => 6);
+	$pki->crl_file($c->tls('crls.pem'), 'root', 'int', 'weakroot');
+	reload_tls(until => sub { generation() > $generation });
+	my $crl = $c->session(cert => 'year');
+
+	is($column->($crl, 'acceptable, crl_status'), 't|good', 'a CRL that runs out soon');
+	ok($c->poll_until(sub { $column->($crl, 'acceptable') eq 'f' }), 'has run out');
+	is($column->($crl, 'chain_status, chain_error, crl_status'), 'valid|CRL has expired (depth 0)|expired', 'says why');
+	isnt(($c->psql('SELECT 1', cert => 'year'))[0], 0, 'and a new connection is refused');
+};
+
+subtest 'generations' => sub {
+	$c->set_conf({ ssl_crl_file => '' });
+	$c->restart;
+	is(generation(), 1, 'a server starts with the first');
+
+	my $old = $c->session;
+
+	$c->reload;
+	ok($c->poll_until(sub { generation() == 2 }), 'a reload makes the next');
+	is($old->query('SELECT config_generation FROM pg_tls_session()'), 1, 'a session keeps its own');
+
+	my $key = slurp($c->tls('server.key'));
+
+	spew($c->tls('server.key'), "broken\n");
+	reload_tls(log => qr/could not load private key file/);
+	is(generation(), 2, 'a failed load makes none');
+	reload_tls(log => qr/could not load private key file/);
+	is(generation(), 2, '... however often');
+
+	# ssl off, and on again with the broken key: TLS is not active
+	$c->set_conf({ ssl => 'off' });
+	$c->reload;
+	ok($c->poll_until(sub { ($c->psql('SELECT 1'))[0] }), 'TLS is off');
+	is($c->query('SELECT config_generation FROM pg_tls_session()', ssl => 'disable'), undef // '',
+		'clear text has no generation');
+	$c->set_conf({ ssl => 'on' });
+	reload_tls(log => qr/could not load private key file/);
+	isnt(($c->psql('SELECT 1'))[0], 0, 'TLS stays off with a broken key');
+	spew($c->tls('server.key'), $key);
+	$c->reload;
+	ok($c->poll_until(sub { !($c->psql('SELECT 1'))[0] }), 'TLS is on');
+	is(generation(), 3, 'off to on makes one, too');
+	$c->reload;
+	ok($c->poll_until(sub { generation() == 4 }), '... and so does the reload after it');
+};
+
+sub slurp
+{
+	my ($file) = @_;
+
+	open my $fh, '<', $file or die "$file: $!";
+	local $/;
+	return scalar <$fh>;
+}
+
+# In place: owner and mode stay.
+sub spew
+{
+	my ($file, $text) = @_;
+
+	open my $fh, '>', $file or die "$file: $!";
+	print $fh $text;
+	close $fh or die "$file: $!";
+	return;
+}
+
+done_testing();

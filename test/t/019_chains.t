@@ -1,0 +1,86 @@
+# What clients sent is kept once, for as long as a session needs it, and in a
+# bounded space.
+
+use strict;
+use warnings;
+
+use File::Temp ();
+use Test::More;
+
+use TlsBuild;
+use TlsCluster;
+use TlsPKI;
+
+plan skip_all => 'PG_TLS_SRC does not name the sources' unless TlsBuild->available;
+
+my $dir = File::Temp->newdir;
+my $pki = TlsPKI->default_set("$dir/pki");
+
+chmod 0755, $dir;
+
+my $variant = TlsBuild->new("$dir/build", '-DPGTLS_TEST');
+my $c = TlsCluster->new(ssl => 1, pki => $pki, preload => $variant->library,
+	conf => { 'pg_tls.chain_memory' => '64kB' });
+
+$c->start;
+$variant->create($c);
+$c->query("CREATE FUNCTION test_chains() RETURNS text AS '@{[ $variant->library ]}', 'pg_tls_test_chains' LANGUAGE C");
+
+sub chains { return $c->query('SELECT test_chains()', unix => 1) }
+
+sub becomes
+{
+	my ($expected, $what) = @_;
+
+	return ok($c->poll_until(sub { chains() eq $expected }), "$what: $expected") || diag 'but: ' . chains();
+}
+
+is(chains(), '0 certificates, 0 chains of 0 sessions, 0 refused', 'nothing at first');
+
+# Each client sends its certificate and the intermediate.
+my @alices = map { $c->session(cert => 'alice') } 1 .. 3;
+
+becomes('2 certificates, 1 chains of 3 sessions, 0 refused', 'the same thrice');
+
+my @others = map { $c->session(cert => $_) } qw(bob carol);
+
+becomes('4 certificates, 3 chains of 5 sessions, 0 refused', 'the intermediate is shared');
+@alices = ();
+becomes('3 certificates, 2 chains of 2 sessions, 0 refused', 'a chain goes with its last session');
+
+my @without = map { $c->session(%$_) } {}, { ssl => 'disable' }, { unix => 1 };
+
+becomes('3 certificates, 2 chains of 2 sessions, 0 refused', 'sessions without a certificate have none');
+@without = @others = ();
+becomes('0 certificates, 0 chains of 0 sessions, 0 refused', 'nothing at last');
+
+# The leaf alone, and the leaf with the intermediate, are different.
+my $bare = $c->session(cert => 'alice', sslcert => $pki->crt('alice'));
+
+SKIP:
+{
+	skip 'the server does not know the intermediate', 1 unless $bare->connected;
+	becomes('1 certificates, 1 chains of 1 sessions, 0 refused', 'the leaf alone');
+}
+undef $bare;
+
+# More than there is room for: connections succeed all the same.
+my @many = map {
+	$pki->cert("client$_", issuer => 'int', san => [ map { "DNS:$_.example.org" } 1 .. 150 ]);
+	$c->session(cert => "client$_");
+} 1 .. 40;
+
+is(scalar(grep { $_->connected } @many), 40, 'a full arena lets everybody in');
+is($c->query('SELECT count(*) FROM pg_stat_tls WHERE acceptable', unix => 1), 40, '... and their rows are whole');
+my ($kept, $refused) = chains() =~ /of (\d+) sessions, (\d+) refused/;
+
+cmp_ok($refused, '>', 0, "$refused were refused");
+is($kept + $refused, 40, '... and the others kept');
+@many = ();
+becomes("0 certificates, 0 chains of 0 sessions, $refused refused", 'nothing is left over');
+
+my $again = $c->session(cert => 'client40');
+
+becomes("2 certificates, 1 chains of 1 sessions, $refused refused", 'and there is room again');
+
+done_testing();
