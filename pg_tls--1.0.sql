@@ -122,7 +122,7 @@ COMMENT ON COLUMN pg_stat_tls.crl_status IS
 COMMENT ON COLUMN pg_stat_tls.valid_until IS
 'when the certificate stops being acceptable if no file changes: the first end in its chain and the CRLs it was checked against';
 COMMENT ON COLUMN pg_stat_tls.checked_at IS
-'when acceptable and the statuses were determined';
+'when the certificate was last verified; the clock is applied to the outcome at each reading';
 COMMENT ON COLUMN pg_stat_tls.config_generation IS
 'how often the server had loaded its TLS files when the session began';
 

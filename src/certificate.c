@@ -248,7 +248,7 @@ print_other_name(BIO *out, const OTHERNAME *other)
 
 	if (!pgtls_ossl_object_name(other->type_id, out))
 		return false;
-	for (int i = 0; i < lengthof(strings); i++)
+	for (int i = 0; i < (int) lengthof(strings); i++)
 	{
 		if (strings[i].type == type)
 			return BIO_printf(out, ";%s:", strings[i].name) > 0 &&
@@ -504,7 +504,7 @@ pgtls_certificate_read(X509 *cert, CertInfo *info)
 	bio = BIO_new(BIO_s_mem());
 	ok = bio != NULL &&
 		X509_digest(cert, EVP_sha256(), info->fingerprint, NULL);
-	for (int i = 0; ok && i < lengthof(parts); i++)
+	for (int i = 0; ok && i < (int) lengthof(parts); i++)
 		ok = parts[i].print(bio, cert) && take_text(bio, parts[i].text);
 
 	BIO_free(bio);

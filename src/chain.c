@@ -208,7 +208,7 @@ intern(ObjectKind kind, const unsigned char *sha256,
 	for (number = *bucket; number != NONE; number = objects[number].next)
 	{
 		object = &objects[number];
-		if (object->kind == kind && object->length == length &&
+		if (object->kind == (int32) kind && object->length == length &&
 			memcmp(object->sha256, sha256, PGTLS_SHA256_LEN) == 0)
 		{
 			object->references++;

@@ -146,7 +146,7 @@ pgtls_ossl_post_quantum(SSL *ssl, const char *group)
 		lower[len] = pg_ascii_tolower((unsigned char) group[len]);
 	lower[len] = '\0';
 
-	for (int i = 0; i < lengthof(mechanisms); i++)
+	for (int i = 0; i < (int) lengthof(mechanisms); i++)
 	{
 		if (strstr(lower, mechanisms[i]) != NULL)
 			return PGTLS_PQ_YES;
@@ -195,7 +195,7 @@ signature_scheme(int type, int digest, bool pss_key)
 		{EVP_PKEY_DSA, NID_sha1, false, "dsa_sha1"},
 	};
 
-	for (int i = 0; i < lengthof(schemes); i++)
+	for (int i = 0; i < (int) lengthof(schemes); i++)
 	{
 		if (schemes[i].type == type && schemes[i].digest == digest &&
 			schemes[i].pss_key == pss_key)

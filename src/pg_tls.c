@@ -42,7 +42,7 @@ shmem_request(void)
 	if (prev_shmem_request)
 		prev_shmem_request();
 
-	for (int i = 0; i < lengthof(areas); i++)
+	for (int i = 0; i < (int) lengthof(areas); i++)
 		RequestAddinShmemSpace(areas[i].size());
 	RequestNamedLWLockTranche("pg_tls", 1);
 }
@@ -55,7 +55,7 @@ shmem_startup(void)
 		prev_shmem_startup();
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	for (int i = 0; i < lengthof(areas); i++)
+	for (int i = 0; i < (int) lengthof(areas); i++)
 	{
 		bool		found;
 		void	   *area = ShmemInitStruct(areas[i].name, areas[i].size(), &found);

@@ -195,7 +195,7 @@ pgtls_row_list(Row *row, const char *utf8)
 	for (;;)
 	{
 		const char *end = strchr(utf8, PGTLS_LIST_SEPARATOR);
-		size_t		len = end != NULL ? end - utf8 : strlen(utf8);
+		size_t		len = end != NULL ? (size_t) (end - utf8) : strlen(utf8);
 
 		state = accumArrayResult(state, text_datum(utf8, len), false, TEXTOID,
 								 CurrentMemoryContext);
