@@ -67,6 +67,8 @@ use Scalar::Util qw(weaken);
 use Test::More ();
 use Time::HiRes qw(sleep time);
 
+use TlsPKI qw(spew);
+
 our $TIMEOUT = 30;    # seconds, default of all deadlines
 
 my %running;          # weak references to the started clusters
@@ -300,7 +302,7 @@ sub set_conf
 	my $all = $self->{conf};
 
 	%$all = (%$all, %$conf);
-	return _spew(
+	return spew(
 		$self->datadir . '/test.conf',
 		map { "$_ = '" . $all->{$_} =~ s/([\\'])/$1$1/gr . "'\n" }
 		grep { defined $all->{$_} } sort keys %$all);
@@ -311,21 +313,21 @@ sub append_conf
 	my ($self, @lines) = @_;
 	my $file = $self->datadir . '/postgresql.conf';
 
-	return _spew($file, _slurp($file), map { "$_\n" } @lines);
+	return spew($file, _slurp($file), map { "$_\n" } @lines);
 }
 
 sub set_hba
 {
 	my ($self, @lines) = @_;
 
-	return _spew($self->datadir . '/pg_hba.conf', map { "$_\n" } @lines);
+	return spew($self->datadir . '/pg_hba.conf', map { "$_\n" } @lines);
 }
 
 sub set_ident
 {
 	my ($self, @lines) = @_;
 
-	return _spew($self->datadir . '/pg_ident.conf', map { "$_\n" } @lines);
+	return spew($self->datadir . '/pg_ident.conf', map { "$_\n" } @lines);
 }
 
 =head2 $c->postmaster_alive, kill_backend($pid, $signal), memory_kb($pid)
@@ -677,17 +679,17 @@ sub _tls_files
 	my %conf = (ssl => 'on', ssl_cert_file => 'tls/server.crt', ssl_key_file => 'tls/server.key');
 
 	make_path($self->tls(''));
-	_spew($self->tls('server.crt'), _slurp($pki->chain($cert)));
-	_spew($self->tls('server.key'), _slurp($pki->key($cert)));
+	spew($self->tls('server.crt'), _slurp($pki->chain($cert)));
+	spew($self->tls('server.key'), _slurp($pki->key($cert)));
 	chmod 0600, $self->tls('server.key') or croak "chmod: $!";
 	if (defined $ca)
 	{
-		_spew($self->tls('ca.crt'), _slurp($ca));
+		spew($self->tls('ca.crt'), _slurp($ca));
 		$conf{ssl_ca_file} = 'tls/ca.crt';
 	}
 	if (defined $crl)
 	{
-		_spew($self->tls('crl.pem'), _slurp($crl));
+		spew($self->tls('crl.pem'), _slurp($crl));
 		$conf{ssl_crl_file} = 'tls/crl.pem';
 	}
 	return %conf;
@@ -827,16 +829,6 @@ sub _slurp
 	seek $fh, $from // 0, SEEK_SET;
 	local $/ = undef;
 	return <$fh> // '';
-}
-
-sub _spew
-{
-	my ($file, @text) = @_;
-
-	open my $fh, '>:raw', $file or croak "$file: $!";
-	print {$fh} @text or croak "$file: $!";
-	close $fh or croak "$file: $!";
-	return $file;
 }
 
 package TlsCluster::Session;    ## no critic (ProhibitMultiplePackages)

@@ -12,7 +12,7 @@ use File::Temp ();
 use POSIX qw(WNOHANG);
 use Time::HiRes qw(sleep);
 use TlsCluster;
-use TlsPKI;
+use TlsPKI qw(spew);
 
 my ($dir, $keep) = @ARGV;
 
@@ -80,16 +80,6 @@ sub say_step { return print STDERR "test/demo: @_\n" }
 sub bold { return $colours ? "\e[1m$_[0]\e[0m" : $_[0] }
 sub typed { return $colours ? "\e[36m$_[0]\e[0m" : $_[0] }
 sub program { return TlsCluster->pg_config('bindir') . "/$_[0]" }
-
-sub spew
-{
-	my ($file, @text) = @_;
-
-	open my $fh, '>', $file or die "$file: $!\n";
-	print {$fh} @text or die "$file: $!\n";
-	close $fh or die "$file: $!\n";
-	return $file;
-}
 
 sub run
 {

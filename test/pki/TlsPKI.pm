@@ -35,6 +35,9 @@ use Carp qw(croak);
 use File::Path qw(make_path);
 use IPC::Run ();
 use POSIX qw(strftime);
+use Exporter qw(import);
+
+our @EXPORT_OK = qw(slurp spew);
 
 my $DAY = 86400;
 
@@ -138,7 +141,7 @@ sub cert
 
 	if ($opts{key_of})
 	{
-		_spew($key, _slurp($self->key($opts{key_of})));
+		spew($key, slurp($self->key($opts{key_of})));
 	}
 	else
 	{
@@ -235,14 +238,14 @@ sub crl_file
 {
 	my ($self, $out, @cas) = @_;
 
-	return _spew($out, map { _slurp($self->crl_path($_)) } @cas);
+	return spew($out, map { slurp($self->crl_path($_)) } @cas);
 }
 
 sub bundle
 {
 	my ($self, $out, @names) = @_;
 
-	return _spew($out, map { _slurp($self->crt($_)) } @names);
+	return spew($out, map { slurp($self->crt($_)) } @names);
 }
 
 =head1 METHODS THAT TELL SOMETHING
@@ -449,8 +452,8 @@ sub _ca_conf
 	my ($self, $index, $number, %sections) = @_;
 	my $work = "$self->{dir}/work";
 
-	_spew("$work/index", $index);
-	_spew("$work/number", "$number\n");
+	spew("$work/index", $index);
+	spew("$work/number", "$number\n");
 	unlink "$work/index.attr";
 	$sections{ca} = "default_ca = this\n";
 	$sections{this} = <<"END";
@@ -466,7 +469,7 @@ crl_extensions = crl
 END
 	# The policy is of no effect with -preserveDN, but must exist.
 	$sections{any} = "commonName = optional\n";
-	return _spew("$work/openssl.cnf", map { "[$_]\n$sections{$_}" } sort keys %sections);
+	return spew("$work/openssl.cnf", map { "[$_]\n$sections{$_}" } sort keys %sections);
 }
 
 # The sections with the extensions of a certificate.
@@ -618,7 +621,9 @@ sub _openssl
 	return $out;
 }
 
-sub _slurp
+# The contents of a file, and writing it in place: owner and mode stay.
+# Exported on demand.
+sub slurp
 {
 	my ($file) = @_;
 
@@ -627,7 +632,7 @@ sub _slurp
 	return scalar <$fh>;
 }
 
-sub _spew
+sub spew
 {
 	my ($file, @text) = @_;
 

@@ -9,7 +9,7 @@ use File::Temp ();
 use Test::More;
 
 use TlsCluster;
-use TlsPKI;
+use TlsPKI qw(slurp spew);
 
 my $DAY = 86400;
 my $dir = File::Temp->newdir;
@@ -224,25 +224,5 @@ subtest 'generations' => sub {
 	$c->reload;
 	ok($c->poll_until(sub { generation() == 4 }), '... and so does the reload after it');
 };
-
-sub slurp
-{
-	my ($file) = @_;
-
-	open my $fh, '<', $file or die "$file: $!";
-	local $/;
-	return scalar <$fh>;
-}
-
-# In place: owner and mode stay.
-sub spew
-{
-	my ($file, $text) = @_;
-
-	open my $fh, '>', $file or die "$file: $!";
-	print $fh $text;
-	close $fh or die "$file: $!";
-	return;
-}
 
 done_testing();

@@ -8,7 +8,7 @@ use IO::Socket::IP;
 use Test::More;
 
 use TlsCluster;
-use TlsPKI;
+use TlsPKI qw(spew);
 
 # Debian keeps the KDC out of an ordinary user's PATH.
 local $ENV{PATH} = "$ENV{PATH}:/usr/sbin:/sbin";
@@ -27,16 +27,6 @@ my $kdc_port = IO::Socket::IP->new(LocalHost => '127.0.0.1', Listen => 1)->sockp
 my $kdc_pid;
 
 END { kill 'TERM', $kdc_pid if $kdc_pid }
-
-sub spew
-{
-	my ($file, $text) = @_;
-
-	open my $fh, '>', $file or die "$file: $!";
-	print $fh $text;
-	close $fh or die "$file: $!";
-	return;
-}
 
 sub run
 {
