@@ -4,6 +4,8 @@ MODULE_big = pg_tls
 OBJS = \
 	src/certificate.o \
 	src/chain.o \
+	src/check.o \
+	src/monitor.o \
 	src/ossl.o \
 	src/pg_tls.o \
 	src/reload.o \
@@ -21,7 +23,7 @@ PG_CPPFLAGS = -DPGTLS_VERSION='"$(EXTVERSION)"'
 SHLIB_LINK = -lssl -lcrypto
 
 # needs a running server with shared_preload_libraries = 'pg_tls'
-REGRESS = pg_tls sessions
+REGRESS = pg_tls sessions reload
 
 PG_CONFIG = pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)

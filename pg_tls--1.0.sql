@@ -137,3 +137,158 @@ LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION pg_tls_session() IS
 'the row of pg_stat_tls for one''s own session; works without preloading';
+
+--
+-- The server's own TLS
+--
+
+CREATE FUNCTION pg_tls_status(
+    OUT ssl_setting boolean,
+    OUT active boolean,
+    OUT generation bigint,
+    OUT loaded_at timestamptz,
+    OUT attempts bigint,
+    OUT failures bigint,
+    OUT last_attempt_time timestamptz,
+    OUT last_attempt_ok boolean,
+    OUT last_error text,
+    OUT reloadable boolean,
+    OUT server_fingerprint text,
+    OUT server_not_after timestamptz,
+    OUT min_version text,
+    OUT max_version text,
+    OUT ciphers text,
+    OUT groups text,
+    OUT openssl_version text,
+    OUT openssl_conf text,
+    OUT fips boolean,
+    OUT monitor_pid integer
+)
+RETURNS record
+AS 'MODULE_PATHNAME', 'pg_tls_status'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION pg_tls_status() IS
+'row of the view pg_tls_status';
+
+CREATE VIEW pg_tls_status AS
+    SELECT * FROM pg_tls_status();
+
+COMMENT ON VIEW pg_tls_status IS
+'whether the server offers TLS, what it has loaded, and what came of the last attempt to load';
+COMMENT ON COLUMN pg_tls_status.ssl_setting IS
+'the setting ssl, which proves nothing: see active';
+COMMENT ON COLUMN pg_tls_status.active IS
+'a TLS configuration is loaded, so that clients may connect with TLS';
+COMMENT ON COLUMN pg_tls_status.generation IS
+'number of the load in force: how many have succeeded since the server started; NULL while not active';
+COMMENT ON COLUMN pg_tls_status.loaded_at IS
+'when what is in force was loaded';
+COMMENT ON COLUMN pg_tls_status.attempts IS
+'attempts to load the TLS files since the server started';
+COMMENT ON COLUMN pg_tls_status.failures IS
+'those of them that failed';
+COMMENT ON COLUMN pg_tls_status.last_attempt_time IS
+'when the last attempt began';
+COMMENT ON COLUMN pg_tls_status.last_attempt_ok IS
+'the last attempt succeeded; NULL while it goes on';
+COMMENT ON COLUMN pg_tls_status.last_error IS
+'the server''s message if the last attempt failed';
+COMMENT ON COLUMN pg_tls_status.reloadable IS
+'the private key can be reloaded without anybody typing a passphrase; NULL where another module supplies it and was not yet seen to do so in a reload';
+COMMENT ON COLUMN pg_tls_status.server_fingerprint IS
+'SHA-256 of the server certificate in force';
+COMMENT ON COLUMN pg_tls_status.server_not_after IS
+'end of the validity of the server certificate in force';
+COMMENT ON COLUMN pg_tls_status.min_version IS
+'lowest TLS version of the load in force; NULL for no limit of PostgreSQL''s own';
+COMMENT ON COLUMN pg_tls_status.max_version IS
+'highest TLS version of the load in force; NULL for no limit of PostgreSQL''s own';
+COMMENT ON COLUMN pg_tls_status.ciphers IS
+'cipher suites that the load in force offers, in order';
+COMMENT ON COLUMN pg_tls_status.groups IS
+'groups for the key exchange, as set for the load in force';
+COMMENT ON COLUMN pg_tls_status.openssl_version IS
+'version of the OpenSSL library that the server runs with';
+COMMENT ON COLUMN pg_tls_status.openssl_conf IS
+'OpenSSL''s own configuration file';
+COMMENT ON COLUMN pg_tls_status.fips IS
+'OpenSSL uses its FIPS module by default';
+COMMENT ON COLUMN pg_tls_status.monitor_pid IS
+'process ID of pg_tls''s standing worker; NULL if it does not run';
+
+CREATE FUNCTION pg_tls_reloads(
+    OUT attempt bigint,
+    OUT generation bigint,
+    OUT attempt_time timestamptz,
+    OUT trigger text,
+    OUT ok boolean,
+    OUT error text,
+    OUT duration double precision,
+    OUT server_fingerprint text,
+    OUT server_not_after timestamptz
+)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pg_tls_reloads'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 128;
+
+COMMENT ON FUNCTION pg_tls_reloads() IS
+'rows of the view pg_tls_reloads';
+
+CREATE VIEW pg_tls_reloads AS
+    SELECT * FROM pg_tls_reloads();
+
+COMMENT ON VIEW pg_tls_reloads IS
+'the last 128 attempts of the server to load its TLS files, and what came of them';
+COMMENT ON COLUMN pg_tls_reloads.attempt IS
+'number of the attempt since the server started';
+COMMENT ON COLUMN pg_tls_reloads.generation IS
+'number of the load, NULL unless it succeeded';
+COMMENT ON COLUMN pg_tls_reloads.attempt_time IS
+'when the attempt began';
+COMMENT ON COLUMN pg_tls_reloads.trigger IS
+'startup, reload (of the configuration), or function (pg_tls_reload)';
+COMMENT ON COLUMN pg_tls_reloads.ok IS
+'it succeeded, and took effect for new connections; NULL while it goes on';
+COMMENT ON COLUMN pg_tls_reloads.error IS
+'the server''s message if it failed; nothing was changed then';
+COMMENT ON COLUMN pg_tls_reloads.duration IS
+'how long it took, in milliseconds; NULL where TLS was not active before, as its end cannot be told exactly then';
+COMMENT ON COLUMN pg_tls_reloads.server_fingerprint IS
+'SHA-256 of the server certificate that was loaded';
+COMMENT ON COLUMN pg_tls_reloads.server_not_after IS
+'end of the validity of that certificate';
+
+CREATE FUNCTION pg_tls_check(
+    OUT ok boolean,
+    OUT error text,
+    OUT warnings text[]
+)
+RETURNS record
+AS 'MODULE_PATHNAME', 'pg_tls_check'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION pg_tls_check() IS
+'dry run of a reload: would the server load its TLS files now, why not, and what would a success hide? Changes nothing; may run ssl_passphrase_command';
+
+CREATE FUNCTION pg_tls_reload(timeout interval DEFAULT '10s')
+RETURNS pg_tls_reloads
+AS 'MODULE_PATHNAME', 'pg_tls_reload'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION pg_tls_reload(interval) IS
+'try the TLS files, reload the configuration, and return what came of it; an error if it fails, with the old TLS configuration still in force';
+
+--
+-- Privileges: what shows paths is for monitoring, what acts is for nobody
+-- but superusers until it is granted
+--
+
+REVOKE ALL ON FUNCTION pg_tls_status() FROM PUBLIC;
+REVOKE ALL ON FUNCTION pg_tls_reloads() FROM PUBLIC;
+REVOKE ALL ON FUNCTION pg_tls_check() FROM PUBLIC;
+REVOKE ALL ON FUNCTION pg_tls_reload(interval) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION pg_tls_status() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION pg_tls_reloads() TO pg_monitor;
+GRANT SELECT ON pg_tls_status TO pg_monitor;
+GRANT SELECT ON pg_tls_reloads TO pg_monitor;

@@ -18,10 +18,13 @@ WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
   AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_tls')
   AND attnum > 0 AND col_description(attrelid, attnum) IS NULL;
 
-SELECT attnum, attname, format_type(atttypid, atttypmod) AS type
-FROM pg_attribute
-WHERE attrelid = 'pg_stat_tls'::regclass AND attnum > 0
-ORDER BY attnum;
+SELECT attrelid::regclass AS view, attnum, attname, format_type(atttypid, atttypmod) AS type
+FROM pg_attribute a
+     JOIN pg_depend d ON d.objid = a.attrelid AND d.classid = 'pg_class'::regclass
+WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+  AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_tls')
+  AND attnum > 0
+ORDER BY attrelid::regclass::text COLLATE "C", attnum;
 
 -- the first columns are those of pg_stat_ssl
 SELECT count(*) AS columns,
@@ -31,10 +34,19 @@ FROM pg_attribute s
 WHERE s.attrelid = 'pg_stat_ssl'::regclass AND s.attnum > 0;
 
 -- who may do what
-SELECT relname, relacl IS NULL AS owner_only,
-       has_table_privilege('public', oid, 'SELECT') AS public_select
-FROM pg_class
-WHERE oid = 'pg_stat_tls'::regclass;
+SELECT relname AS view, has_table_privilege('public', c.oid, 'SELECT') AS public,
+       has_table_privilege('pg_monitor', c.oid, 'SELECT') AS pg_monitor
+FROM pg_class c JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
+WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+  AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_tls')
+ORDER BY relname COLLATE "C";
+
+SELECT p.oid::regprocedure AS function, has_function_privilege('public', p.oid, 'EXECUTE') AS public,
+       has_function_privilege('pg_monitor', p.oid, 'EXECUTE') AS pg_monitor, prosecdef
+FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+  AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_tls')
+ORDER BY proname COLLATE "C";
 
 -- settings
 SELECT name, setting, unit, context, vartype

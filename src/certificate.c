@@ -514,6 +514,23 @@ pgtls_certificate_read(X509 *cert, CertInfo *info)
 	return ok;
 }
 
+/*
+ * A name in the slash form of pg_stat_ssl; NULL if memory ran out.  To be
+ * freed with OPENSSL_free().
+ */
+char *
+pgtls_certificate_name(const X509_NAME *name)
+{
+	BIO		   *bio = BIO_new(BIO_s_mem());
+	char	   *text = NULL;
+
+	if (bio != NULL && (!print_name_slashes(bio, name) || !take_text(bio, &text)))
+		text = NULL;
+	BIO_free(bio);
+	ERR_clear_error();
+	return text;
+}
+
 /* Give back what pgtls_certificate_read() took. */
 void
 pgtls_certificate_free(CertInfo *info)

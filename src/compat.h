@@ -159,6 +159,24 @@ pgtls_convert_char(Oid proc, int dest_encoding, const unsigned char *src,
 #endif
 }
 
+/* 18: ssl_tls13_ciphers, and ssl_ciphers has another variable */
+#if PG_VERSION_NUM >= 180000
+#define pgtls_cipher_list		SSLCipherList
+#define pgtls_cipher_suites		SSLCipherSuites
+#else
+#define pgtls_cipher_list		SSLCipherSuites
+#define pgtls_cipher_suites		""
+#endif
+
+/* 15: shm_mq_send() may hold small messages back */
+#if PG_VERSION_NUM >= 150000
+#define pgtls_shm_mq_send(queue, size, data) \
+	shm_mq_send(queue, size, data, false, true)
+#else
+#define pgtls_shm_mq_send(queue, size, data) \
+	shm_mq_send(queue, size, data, false)
+#endif
+
 /* 14: hba_authname() */
 #if PG_VERSION_NUM < 140000
 static inline const char *

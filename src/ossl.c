@@ -13,6 +13,7 @@
 #include "postgres_fe.h"
 #endif
 
+#include <openssl/crypto.h>
 #include <openssl/ec.h>
 #include <openssl/evp.h>
 #include <openssl/objects.h>
@@ -351,4 +352,82 @@ pgtls_ossl_object_name(const ASN1_OBJECT *object, BIO *out)
 		OPENSSL_free(dotted);
 	ERR_clear_error();
 	return ok;
+}
+
+/* Whether OpenSSL keeps to its FIPS provider or module by default. */
+bool
+pgtls_ossl_fips(void)
+{
+#ifdef HAVE_SSL_GROUP_TO_NAME
+	return EVP_default_properties_is_fips_enabled(NULL) != 0;
+#else
+	return FIPS_mode() != 0;
+#endif
+}
+
+/*
+ * The cipher suites that a server with these settings offers, in its order of
+ * preference, with colons between.  "list" is for TLS 1.2 and before,
+ * "suites" for TLS 1.3 (empty for OpenSSL's default), a version of 0 is no
+ * limit.  NULL if the settings are not valid, or memory ran out; to be freed
+ * with OPENSSL_free().
+ */
+char *
+pgtls_ossl_ciphers(const char *list, const char *suites,
+				   int min_version, int max_version)
+{
+	SSL_CTX    *ctx = SSL_CTX_new(TLS_server_method());
+	SSL		   *ssl = NULL;
+	STACK_OF(SSL_CIPHER) *ciphers = NULL;
+	char	   *result = NULL;
+	size_t		size = 1;
+
+	if (ctx == NULL ||
+		!SSL_CTX_set_min_proto_version(ctx, min_version) ||
+		!SSL_CTX_set_max_proto_version(ctx, max_version) ||
+		!SSL_CTX_set_cipher_list(ctx, list) ||
+		(suites[0] != '\0' && !SSL_CTX_set_ciphersuites(ctx, suites)))
+		goto done;
+	ssl = SSL_new(ctx);
+	if (ssl == NULL)
+		goto done;
+	ciphers = SSL_get1_supported_ciphers(ssl);
+	for (int i = 0; i < sk_SSL_CIPHER_num(ciphers); i++)
+		size += strlen(SSL_CIPHER_get_name(sk_SSL_CIPHER_value(ciphers, i))) + 1;
+	result = OPENSSL_malloc(size);
+	if (result == NULL)
+		goto done;
+	result[0] = '\0';
+	for (int i = 0; i < sk_SSL_CIPHER_num(ciphers); i++)
+	{
+		if (i > 0)
+			strlcat(result, ":", size);
+		strlcat(result, SSL_CIPHER_get_name(sk_SSL_CIPHER_value(ciphers, i)), size);
+	}
+
+done:
+	sk_SSL_CIPHER_free(ciphers);
+	SSL_free(ssl);
+	SSL_CTX_free(ctx);
+	ERR_clear_error();
+	return result;
+}
+
+/* The certificates and CRLs of a store; pgtls_ossl_store_objects_free(). */
+STACK_OF(X509_OBJECT) *
+pgtls_ossl_store_objects(X509_STORE *store)
+{
+#ifdef HAVE_X509_STORE_GET1_OBJECTS
+	return X509_STORE_get1_objects(store);
+#else
+	return X509_STORE_get0_objects(store);
+#endif
+}
+
+void
+pgtls_ossl_store_objects_free(STACK_OF(X509_OBJECT) *objects)
+{
+#ifdef HAVE_X509_STORE_GET1_OBJECTS
+	sk_X509_OBJECT_pop_free(objects, X509_OBJECT_free);
+#endif
 }

@@ -21,6 +21,7 @@
 #endif
 
 #include <openssl/bio.h>
+#include <openssl/conf.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
@@ -35,6 +36,11 @@
 /* SSL_get0_signature_name(), which knows the schemes of providers */
 #if OPENSSL_VERSION_NUMBER >= 0x30500000L
 #define HAVE_SSL_SIGNATURE_NAME 1
+#endif
+
+/* X509_STORE_get1_objects(), which deprecates X509_STORE_get0_objects() */
+#if OPENSSL_VERSION_NUMBER >= 0x30600000L
+#define HAVE_X509_STORE_GET1_OBJECTS 1
 #endif
 
 /* A moment that is not known, or that could not be read. */
@@ -54,5 +60,10 @@ extern PgTlsPostQuantum pgtls_ossl_post_quantum(SSL *ssl, const char *group);
 extern const char *pgtls_ossl_signature(SSL *ssl, bool peer);
 extern bool pgtls_ossl_key_name(X509 *cert, BIO *out);
 extern bool pgtls_ossl_object_name(const ASN1_OBJECT *object, BIO *out);
+extern bool pgtls_ossl_fips(void);
+extern char *pgtls_ossl_ciphers(const char *list, const char *suites,
+								int min_version, int max_version);
+extern STACK_OF(X509_OBJECT) *pgtls_ossl_store_objects(X509_STORE *store);
+extern void pgtls_ossl_store_objects_free(STACK_OF(X509_OBJECT) *objects);
 
 #endif							/* PGTLS_OSSL_H */

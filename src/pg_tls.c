@@ -14,7 +14,9 @@
 #include "storage/shmem.h"
 
 #include "chain.h"
+#include "check.h"
 #include "compat.h"
+#include "monitor.h"
 #include "pg_tls.h"
 #include "reload.h"
 #include "session.h"
@@ -32,6 +34,8 @@ static const struct
 	Size		(*size) (void);
 	void		(*init) (void *area, bool found);
 }			areas[] = {
+	{"pg_tls reloads", pgtls_reload_shmem_size, pgtls_reload_shmem_init},
+	{"pg_tls monitor", pgtls_monitor_shmem_size, pgtls_monitor_shmem_init},
 	{"pg_tls sessions", pgtls_session_shmem_size, pgtls_session_shmem_init},
 	{"pg_tls chains", pgtls_chain_shmem_size, pgtls_chain_shmem_init},
 };
@@ -86,6 +90,7 @@ _PG_init(void)
 		return;
 
 	pgtls_chain_define_settings();
+	pgtls_check_define_settings();
 	MarkGUCPrefixReserved("pg_tls");
 
 	pgtls_install_shmem_request(shmem_request, prev_shmem_request);
@@ -94,5 +99,6 @@ _PG_init(void)
 
 	pgtls_reload_install_hooks();
 	pgtls_session_install_hooks();
+	pgtls_monitor_register();
 	preloaded = true;
 }

@@ -12,49 +12,242 @@
  *	- the new context, if the load failed;
  *	- the old one, if the load succeeded;
  *	- none, if it succeeded and there was no old one.  But whatever the
- *	  postmaster does next, it does not do it before the load is over: at the
- *	  next load, or in a child forked since, an attempt that is still pending
- *	  has succeeded.
+ *	  postmaster does next, it does not do it before the load is over: when it
+ *	  loads again, forks, or sets up shared memory, an attempt that is still
+ *	  pending has succeeded.
  *
  * be_tls_destroy, for "ssl" turned off, frees the loaded context with no
  * attempt pending.
  *
- * All of it happens in the postmaster, in its own memory; children inherit a
- * copy and only read it.  Nothing here takes a lock, allocates much, or
- * raises an error.
+ * All of this happens in the postmaster, in its own memory.  Children inherit
+ * a copy.  Whatever changes is also copied to shared memory, where others
+ * read it: the postmaster is the one writer of those cells (cell.h), and
+ * reads nothing there but one counter.  Nothing that it runs here takes a
+ * lock, waits, opens a file, or raises an error.  Shared memory may be lost
+ * in a crash of a backend, and is then filled again from the postmaster's
+ * own.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include <pthread.h>
+#include <signal.h>
+
+#include "libpq/libpq.h"
+#include "pgstat.h"
+#include "portability/instr_time.h"
+#include "postmaster/postmaster.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/timestamp.h"
+
+#include "cell.h"
+#include "certificate.h"
+#include "check.h"
 #include "compat.h"
+#include "monitor.h"
 #include "ossl.h"
+#include "pg_tls.h"
 #include "reload.h"
+#include "row.h"
 #include "verify.h"
 
+/* How many attempts are remembered. */
+#define HISTORY_SIZE	128
+
+/* Bound of the server's message, in bytes. */
+#define ERROR_SIZE		384
+
+typedef enum LoadOutcome
+{
+	LOAD_PENDING,
+	LOAD_FAILED,
+	LOAD_SUCCEEDED
+} LoadOutcome;
+
+typedef enum LoadTrigger
+{
+	TRIGGER_STARTUP,
+	TRIGGER_RELOAD,
+	TRIGGER_FUNCTION
+} LoadTrigger;
+
+/* Who gave the passphrase of the private key. */
+typedef enum Passphrase
+{
+	PASSPHRASE_NONE,			/* none was asked for */
+	PASSPHRASE_TERMINAL,		/* OpenSSL's prompt, at the start only */
+	PASSPHRASE_COMMAND,			/* ssl_passphrase_command */
+	PASSPHRASE_OTHER			/* a callback of another module */
+} Passphrase;
+
+/* One load of the TLS files.  Attempts and generations count from one. */
+typedef struct LoadAttempt
+{
+	int64		attempt;
+	int64		generation;		/* 0 unless it succeeded */
+	uint32		request;		/* requests of pg_tls_reload() that it saw */
+	LoadOutcome outcome;
+	LoadTrigger trigger;
+	TimestampTz time;
+	int64		duration;		/* microseconds, -1 if its end was not seen */
+	TimestampTz server_not_after;	/* of the certificate loaded */
+	bool		has_fingerprint;
+	unsigned char fingerprint[PGTLS_SHA256_LEN];
+	char		error[ERROR_SIZE];	/* the server's message if it failed */
+} LoadAttempt;
+
+/* The settings of a load that no file holds. */
+typedef struct LoadSettings
+{
+	Passphrase	passphrase;
+	int			min_version;	/* as ssl_min_protocol_version */
+	int			max_version;
+	char		cipher_list[2048];	/* TLS 1.2 and before */
+	char		cipher_suites[256]; /* TLS 1.3, empty for OpenSSL's default */
+	char		groups[256];
+} LoadSettings;
+
 /*
- * State of the postmaster.  Attempts and generations count from one.  The
- * generation is the number of successful loads: every connection knows by it
- * which configuration its handshake used.
+ * LoadState: where the postmaster stands.
+ *
+ * The generation is the number of successful loads: every connection knows
+ * by it which configuration its handshake used.
  */
-static int64 attempts = 0;		/* loads begun */
-static int64 pending = 0;		/* the attempt under way, 0 for none */
-static int64 loaded = 0;		/* the attempt that is in force, 0 for none */
-static int64 generation = 0;	/* loads that succeeded */
+typedef struct LoadState
+{
+	int64		attempts;		/* loads begun */
+	int64		failures;		/* loads that failed */
+	int64		generation;		/* loads that succeeded */
+	int64		pending;		/* the attempt under way, 0 for none */
+	int64		loaded;			/* the attempt that is in force, 0 for none */
+	TimestampTz loaded_at;
+	LoadSettings settings;		/* of the load in force */
+} LoadState;
+
+/* The copy in shared memory. */
+typedef struct ReloadShared
+{
+	/*
+	 * Incremented by whoever asks for a reload and wants to know what came
+	 * of it.  Requests coalesce, as signals do: an attempt serves all
+	 * requests that were made before it began.
+	 */
+	pg_atomic_uint32 requests;
+
+	/* Cells that the postmaster writes. */
+	uint32		state_changecount;
+	LoadState	state;
+	struct
+	{
+		uint32		changecount;
+		LoadAttempt attempt;
+	}			history[HISTORY_SIZE];
+} ReloadShared;
+
+/* The postmaster's own. */
+static LoadState state;
+static LoadAttempt history[HISTORY_SIZE];
+
+/* Of the pending attempt. */
+static SSL_CTX *pending_context = NULL;
+static LoadSettings pending_settings;
+static instr_time pending_start;
+static pem_password_cb *passphrase_callback = NULL;
+
+static ReloadShared *shared = NULL; /* NULL without preloading */
 
 static openssl_tls_init_hook_typ prev_tls_init = NULL;
+static emit_log_hook_type prev_emit_log = NULL;
 
 /* Where a context carries the number of its attempt. */
 static int	attempt_index = -1;
 
+PG_FUNCTION_INFO_V1(pg_tls_status);
+PG_FUNCTION_INFO_V1(pg_tls_reloads);
+PG_FUNCTION_INFO_V1(pg_tls_reload);
 
-/* The pending attempt has succeeded. */
-static void
-commit_pending(void)
+
+/* ----------------------------------------------------------------
+ *		Producer: the postmaster
+ * ----------------------------------------------------------------
+ */
+
+static int
+history_index(int64 attempt)
 {
-	loaded = pending;
-	pending = 0;
-	generation++;
+	return (attempt - 1) % HISTORY_SIZE;
+}
+
+/* Copy the state and one attempt to shared memory, if there is any yet. */
+static void
+publish(const LoadAttempt *attempt)
+{
+	int			i = history_index(attempt->attempt);
+
+	if (shared == NULL)
+		return;
+	pgtls_cell_write(&shared->history[i].changecount, &shared->history[i].attempt,
+					 attempt, sizeof(LoadAttempt));
+	pgtls_cell_write(&shared->state_changecount, &shared->state, &state, sizeof(state));
+}
+
+/*
+ * The pending attempt has succeeded.  "now" if this is the moment when it
+ * did, rather than a later one.
+ */
+static void
+commit_pending(bool now)
+{
+	LoadAttempt *attempt = &history[history_index(state.pending)];
+	X509	   *cert = SSL_CTX_get0_certificate(pending_context);
+
+	attempt->outcome = LOAD_SUCCEEDED;
+	attempt->generation = ++state.generation;
+	attempt->error[0] = '\0';	/* a complaint that was no failure */
+	if (now)
+	{
+		instr_time	duration;
+
+		INSTR_TIME_SET_CURRENT(duration);
+		INSTR_TIME_SUBTRACT(duration, pending_start);
+		attempt->duration = (int64) INSTR_TIME_GET_MICROSEC(duration);
+	}
+	if (cert != NULL)
+	{
+		unsigned int len = 0;
+
+		attempt->has_fingerprint =
+			X509_digest(cert, EVP_sha256(), attempt->fingerprint, &len) &&
+			len == PGTLS_SHA256_LEN;
+		attempt->server_not_after = pgtls_ossl_time(X509_get0_notAfter(cert));
+	}
+
+	state.loaded = state.pending;
+	state.loaded_at = GetCurrentTimestamp();
+	state.settings = pending_settings;
+	state.pending = 0;
+	pending_context = NULL;
+	publish(attempt);
+}
+
+/* The pending attempt has failed; what was loaded stays. */
+static void
+fail_pending(void)
+{
+	LoadAttempt *attempt = &history[history_index(state.pending)];
+	instr_time	duration;
+
+	INSTR_TIME_SET_CURRENT(duration);
+	INSTR_TIME_SUBTRACT(duration, pending_start);
+	attempt->duration = (int64) INSTR_TIME_GET_MICROSEC(duration);
+	attempt->outcome = LOAD_FAILED;
+
+	state.failures++;
+	state.pending = 0;
+	pending_context = NULL;
+	publish(attempt);
 }
 
 /* OpenSSL frees a context, be it ours or that of any other user of it. */
@@ -67,38 +260,128 @@ context_freed(void *parent, void *value, CRYPTO_EX_DATA *ad, int index,
 	if (attempt == 0 || MyProcPid != PostmasterPid)
 		return;
 
-	if (attempt == pending)
-		pending = 0;			/* failed, and what was loaded stays */
-	else if (attempt == loaded)
+	if (attempt == state.pending)
+		fail_pending();
+	else if (attempt == state.loaded)
 	{
-		loaded = 0;				/* replaced, or TLS was turned off */
-		if (pending != 0)
-			commit_pending();
+		/* replaced, or TLS was turned off */
+		state.loaded = 0;
+		if (state.pending != 0)
+			commit_pending(true);
+		else
+			publish(&history[history_index(attempt)]);
 	}
+}
+
+/*
+ * Before a fork: a load that is still pending is over, and has succeeded.
+ *
+ * But the command for the passphrase is forked in the middle of a load; then
+ * there is no private key yet.
+ */
+static void
+before_fork(void)
+{
+	if (state.pending != 0 && MyProcPid == PostmasterPid &&
+		SSL_CTX_get0_privatekey(pending_context) != NULL)
+		commit_pending(false);
+}
+
+/* The private key needs a passphrase: note that, and let it be asked for. */
+static int
+note_passphrase(char *buf, int size, int rwflag, void *userdata)
+{
+	if (passphrase_callback == NULL)
+	{
+		pending_settings.passphrase = PASSPHRASE_TERMINAL;
+		return PEM_def_callback(buf, size, rwflag, userdata);
+	}
+	pending_settings.passphrase = ssl_passphrase_command[0] != '\0' ?
+		PASSPHRASE_COMMAND : PASSPHRASE_OTHER;
+	return passphrase_callback(buf, size, rwflag, userdata);
 }
 
 /* openssl_tls_init_hook: a load begins. */
 static void
 tls_load_begins(SSL_CTX *context, bool isServerStart)
 {
+	LoadAttempt *attempt;
+	uint32		request;
+
 	/* core's default, which sets up the passphrase callback, or another's */
 	prev_tls_init(context, isServerStart);
 
 	if (MyProcPid != PostmasterPid)
+	{
+		/* a dry run */
+		pgtls_verify_watch_store(SSL_CTX_get_cert_store(context));
+		ERR_clear_error();
 		return;
+	}
 
-	if (pending != 0)
-		commit_pending();
+	if (state.pending != 0)
+		commit_pending(false);
 
-	attempts++;
+	INSTR_TIME_SET_CURRENT(pending_start);
+	request = shared != NULL ? pg_atomic_read_u32(&shared->requests) : 0;
+	state.attempts++;
+	attempt = &history[history_index(state.attempts)];
+	memset(attempt, 0, sizeof(LoadAttempt));
+	attempt->attempt = state.attempts;
+	attempt->request = request;
+	attempt->outcome = LOAD_PENDING;
+	attempt->time = GetCurrentTimestamp();
+	attempt->duration = -1;
+	attempt->server_not_after = PGTLS_NO_TIME;
+	if (isServerStart)
+		attempt->trigger = TRIGGER_STARTUP;
+	else if (state.attempts > 1 &&
+			 request != history[history_index(state.attempts - 1)].request)
+		attempt->trigger = TRIGGER_FUNCTION;
+	else
+		attempt->trigger = TRIGGER_RELOAD;
+
+	memset(&pending_settings, 0, sizeof(pending_settings));
+	pending_settings.min_version = ssl_min_protocol_version;
+	pending_settings.max_version = ssl_max_protocol_version;
+	strlcpy(pending_settings.cipher_list, pgtls_cipher_list,
+			sizeof(pending_settings.cipher_list));
+	strlcpy(pending_settings.cipher_suites, pgtls_cipher_suites,
+			sizeof(pending_settings.cipher_suites));
+	strlcpy(pending_settings.groups, SSLECDHCurve, sizeof(pending_settings.groups));
+
+	passphrase_callback = SSL_CTX_get_default_passwd_cb(context);
+	SSL_CTX_set_default_passwd_cb(context, note_passphrase);
+
 	if (attempt_index < 0)
 		attempt_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, context_freed);
 	if (attempt_index >= 0 &&
-		SSL_CTX_set_ex_data(context, attempt_index, (void *) (intptr_t) attempts))
-		pending = attempts;
+		SSL_CTX_set_ex_data(context, attempt_index, (void *) (intptr_t) state.attempts))
+	{
+		state.pending = state.attempts;
+		pending_context = context;
+	}
+	publish(attempt);
 
 	pgtls_verify_watch_store(SSL_CTX_get_cert_store(context));
 	ERR_clear_error();
+}
+
+/* emit_log_hook: in the middle of a load, what goes to the log concerns it. */
+static void
+log_message(ErrorData *edata)
+{
+	if (state.pending != 0 && MyProcPid == PostmasterPid &&
+		edata->elevel >= LOG && edata->message != NULL)
+	{
+		char	   *error = history[history_index(state.pending)].error;
+
+		if (error[0] != '\0')
+			strlcat(error, "; ", ERROR_SIZE);
+		strlcat(error, edata->message, ERROR_SIZE);
+	}
+	if (prev_emit_log)
+		prev_emit_log(edata);
 }
 
 void
@@ -106,6 +389,9 @@ pgtls_reload_install_hooks(void)
 {
 	prev_tls_init = openssl_tls_init_hook;
 	openssl_tls_init_hook = tls_load_begins;
+	prev_emit_log = emit_log_hook;
+	emit_log_hook = log_message;
+	(void) pthread_atfork(before_fork, NULL, NULL);
 }
 
 /*
@@ -115,5 +401,421 @@ pgtls_reload_install_hooks(void)
 int64
 pgtls_reload_generation(void)
 {
-	return generation + (pending != 0 ? 1 : 0);
+	return state.generation;
+}
+
+
+/* ----------------------------------------------------------------
+ *		Shared memory
+ * ----------------------------------------------------------------
+ */
+
+Size
+pgtls_reload_shmem_size(void)
+{
+	return sizeof(ReloadShared);
+}
+
+static void
+forget_shmem(int code, Datum arg)
+{
+	shared = NULL;
+}
+
+/*
+ * Runs in the postmaster: at its start, after the first load, and after a
+ * crash of a backend, when no load follows.
+ */
+void
+pgtls_reload_shmem_init(void *area, bool found)
+{
+	ReloadShared *s = area;
+
+	if (state.pending != 0)
+		commit_pending(false);
+
+	if (!found)
+	{
+		memset(s, 0, sizeof(ReloadShared));
+		pg_atomic_init_u32(&s->requests, state.attempts == 0 ? 0 :
+						   history[history_index(state.attempts)].request);
+		s->state = state;
+		for (int i = 0; i < HISTORY_SIZE; i++)
+			s->history[i].attempt = history[i];
+	}
+	shared = s;
+	on_shmem_exit(forget_shmem, (Datum) 0);
+}
+
+
+/* ----------------------------------------------------------------
+ *		Readers
+ * ----------------------------------------------------------------
+ */
+
+static void
+read_state(LoadState *copy)
+{
+	pgtls_require_preload();
+	if (!pgtls_cell_read(&shared->state_changecount, &shared->state, copy, sizeof(*copy)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("the state of the TLS configuration is being changed"),
+				 errhint("Try again.")));
+}
+
+/* Copy an attempt; false if it is forgotten, or was never made. */
+static bool
+read_attempt(int64 number, LoadAttempt *copy)
+{
+	int			i = history_index(number);
+
+	return number > 0 &&
+		pgtls_cell_read(&shared->history[i].changecount, &shared->history[i].attempt,
+						copy, sizeof(*copy)) &&
+		copy->attempt == number;
+}
+
+/*
+ * The message of a failed attempt.  There is none where log_min_messages kept
+ * it out of the log.
+ */
+static const char *
+attempt_error(const LoadAttempt *attempt)
+{
+	return attempt->error[0] != '\0' ? attempt->error :
+		"the server's message was kept out of the log by \"log_min_messages\"";
+}
+
+static void
+add_setting(Row *row, const char *value)
+{
+	if (value != NULL && value[0] != '\0')
+		pgtls_row_message(row, value);
+	else
+		pgtls_row_null(row);
+}
+
+static void
+add_certificate(Row *row, const LoadAttempt *attempt)
+{
+	if (attempt != NULL && attempt->has_fingerprint)
+	{
+		pgtls_row_hex(row, attempt->fingerprint, sizeof(attempt->fingerprint));
+		pgtls_row_time(row, attempt->server_not_after);
+	}
+	else
+	{
+		pgtls_row_null(row);
+		pgtls_row_null(row);
+	}
+}
+
+/*
+ * Whether a reload can load the private key without a person; NULL where it
+ * depends on another module that has not been seen to do it.
+ */
+static void
+add_reloadable(Row *row, const LoadState *s)
+{
+	switch (s->settings.passphrase)
+	{
+		case PASSPHRASE_NONE:
+			pgtls_row_bool(row, true);
+			break;
+		case PASSPHRASE_TERMINAL:
+			pgtls_row_bool(row, false);
+			break;
+		case PASSPHRASE_COMMAND:
+			pgtls_row_bool(row, ssl_passphrase_command[0] != '\0' &&
+						   ssl_passphrase_command_supports_reload);
+			break;
+		case PASSPHRASE_OTHER:
+			if (s->loaded > 1)
+				pgtls_row_bool(row, true);
+			else
+				pgtls_row_null(row);
+			break;
+	}
+}
+
+/* A protocol version as the settings have it. */
+static const char *
+protocol_version(int version)
+{
+	switch (version)
+	{
+		case PG_TLS1_VERSION:
+			return "TLSv1";
+		case PG_TLS1_1_VERSION:
+			return "TLSv1.1";
+		case PG_TLS1_2_VERSION:
+			return "TLSv1.2";
+		case PG_TLS1_3_VERSION:
+			return "TLSv1.3";
+		default:
+			return NULL;		/* no limit */
+	}
+}
+
+/* The same as OpenSSL has it. */
+static int
+openssl_version(int version)
+{
+	switch (version)
+	{
+		case PG_TLS1_VERSION:
+			return TLS1_VERSION;
+		case PG_TLS1_1_VERSION:
+			return TLS1_1_VERSION;
+		case PG_TLS1_2_VERSION:
+			return TLS1_2_VERSION;
+		case PG_TLS1_3_VERSION:
+			return TLS1_3_VERSION;
+		default:
+			return 0;
+	}
+}
+
+/*
+ * pg_tls_status() returns record
+ *
+ * The view's one row.  Raises an error without preloading.
+ */
+Datum
+pg_tls_status(PG_FUNCTION_ARGS)
+{
+	LoadState	s;
+	LoadAttempt last;
+	LoadAttempt loaded;
+	bool		has_last;
+	bool		has_loaded;
+	char	   *ciphers = NULL;
+	char	   *conf;
+	int			monitor_pid = pgtls_monitor_pid();
+	Row			row;
+
+	read_state(&s);
+	has_last = read_attempt(s.attempts, &last);
+	has_loaded = read_attempt(s.loaded, &loaded);
+
+	pgtls_row_begin(&row);
+	pgtls_row_bool(&row, EnableSSL);
+	pgtls_row_bool(&row, s.loaded != 0);
+	if (s.loaded != 0)
+	{
+		pgtls_row_bigint(&row, s.generation);
+		pgtls_row_time(&row, s.loaded_at);
+	}
+	else
+	{
+		pgtls_row_null(&row);
+		pgtls_row_null(&row);
+	}
+	pgtls_row_bigint(&row, s.attempts);
+	pgtls_row_bigint(&row, s.failures);
+	if (has_last)
+		pgtls_row_time(&row, last.time);
+	else
+		pgtls_row_null(&row);
+	if (has_last && last.outcome != LOAD_PENDING)
+		pgtls_row_bool(&row, last.outcome == LOAD_SUCCEEDED);
+	else
+		pgtls_row_null(&row);
+	if (has_last && last.outcome == LOAD_FAILED)
+		pgtls_row_message(&row, attempt_error(&last));
+	else
+		pgtls_row_null(&row);
+
+	if (s.loaded == 0)
+	{
+		for (int i = 0; i < 7; i++)
+			pgtls_row_null(&row);
+	}
+	else
+	{
+		add_reloadable(&row, &s);
+		add_certificate(&row, has_loaded ? &loaded : NULL);
+		pgtls_row_text(&row, protocol_version(s.settings.min_version));
+		pgtls_row_text(&row, protocol_version(s.settings.max_version));
+		ciphers = pgtls_ossl_ciphers(s.settings.cipher_list, s.settings.cipher_suites,
+									 openssl_version(s.settings.min_version),
+									 openssl_version(s.settings.max_version));
+		add_setting(&row, ciphers);
+		add_setting(&row, s.settings.groups);
+		OPENSSL_free(ciphers);
+	}
+
+	pgtls_row_text(&row, OpenSSL_version(OPENSSL_VERSION));
+	conf = CONF_get1_default_config_file();
+	add_setting(&row, conf);
+	OPENSSL_free(conf);
+	pgtls_row_bool(&row, pgtls_ossl_fips());
+	if (monitor_pid != 0)
+		pgtls_row_int(&row, monitor_pid);
+	else
+		pgtls_row_null(&row);
+	PG_RETURN_DATUM(pgtls_row_return(&row, fcinfo));
+}
+
+/* The columns of pg_tls_reloads, in their order. */
+static void
+make_row(Row *row, const LoadAttempt *attempt)
+{
+	static const char *const trigger_names[] = {"startup", "reload", "function"};
+
+	pgtls_row_begin(row);
+	pgtls_row_bigint(row, attempt->attempt);
+	if (attempt->outcome == LOAD_SUCCEEDED)
+		pgtls_row_bigint(row, attempt->generation);
+	else
+		pgtls_row_null(row);
+	pgtls_row_time(row, attempt->time);
+	pgtls_row_text(row, trigger_names[attempt->trigger]);
+	if (attempt->outcome == LOAD_PENDING)
+		pgtls_row_null(row);
+	else
+		pgtls_row_bool(row, attempt->outcome == LOAD_SUCCEEDED);
+	if (attempt->outcome == LOAD_FAILED)
+		pgtls_row_message(row, attempt_error(attempt));
+	else
+		pgtls_row_null(row);
+	if (attempt->duration >= 0)
+		pgtls_row_float(row, attempt->duration / 1000.0);
+	else
+		pgtls_row_null(row);
+	add_certificate(row, attempt);
+}
+
+/*
+ * pg_tls_reloads() returns SETOF record
+ *
+ * The view's rows, the latest attempt first.  Raises an error without
+ * preloading.
+ */
+Datum
+pg_tls_reloads(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	LoadState	s;
+
+	read_state(&s);
+	InitMaterializedSRF(fcinfo, 0);
+	for (int64 number = s.attempts; number > Max(0, s.attempts - HISTORY_SIZE); number--)
+	{
+		LoadAttempt attempt;
+		Row			row;
+
+		if (!read_attempt(number, &attempt))
+			continue;
+		make_row(&row, &attempt);
+		pgtls_row_store(&row, rsinfo);
+	}
+	return (Datum) 0;
+}
+
+
+/* ----------------------------------------------------------------
+ *		Reload now, and tell what came of it
+ * ----------------------------------------------------------------
+ */
+
+/* Find the first attempt that began after a request; false for none yet. */
+static bool
+find_outcome(uint32 request, LoadAttempt *attempt)
+{
+	LoadState	s;
+	bool		found = false;
+
+	read_state(&s);
+	for (int64 number = s.attempts; number > Max(0, s.attempts - HISTORY_SIZE); number--)
+	{
+		LoadAttempt candidate;
+
+		if (!read_attempt(number, &candidate))
+			continue;
+		if ((int32) (candidate.request - request) < 0)
+			break;
+		*attempt = candidate;
+		found = true;
+	}
+	return found && attempt->outcome != LOAD_PENDING;
+}
+
+/* Milliseconds of an interval, bounded. */
+static long
+interval_milliseconds(const Interval *interval)
+{
+	double		result = interval->time / 1000.0 +
+		((double) interval->month * DAYS_PER_MONTH + interval->day) * SECS_PER_DAY * 1000.0;
+
+	if (result <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("timeout must be greater than zero")));
+	return (long) Min(result, (double) INT_MAX);
+}
+
+/*
+ * pg_tls_reload(timeout interval) returns pg_tls_reloads
+ *
+ * Tries the files first, has the postmaster reload its configuration, and
+ * waits for the outcome.  Raises an error if the dry run or the load fails;
+ * what was loaded before is then still in force.
+ */
+Datum
+pg_tls_reload(PG_FUNCTION_ARGS)
+{
+	long		timeout = interval_milliseconds(PG_GETARG_INTERVAL_P(0));
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
+	CheckResult check;
+	LoadAttempt attempt;
+	uint32		request;
+	Row			row;
+
+	pgtls_require_preload();
+
+	pgtls_check_run(deadline, &check);
+	if (!check.ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("TLS configuration was not reloaded"),
+				 errdetail("%s", check.error),
+				 errhint("Mend this and try again. Nothing was changed: the server goes on as it was.")));
+	if (!check.ssl)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("TLS configuration was not reloaded"),
+				 errdetail("The setting \"ssl\" is off, so there is nothing to load."),
+				 errhint("Set \"ssl\" to on, or call pg_reload_conf() to reload the configuration without TLS.")));
+
+	request = pg_atomic_add_fetch_u32(&shared->requests, 1);
+	if (kill(PostmasterPid, SIGHUP) != 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not send signal to the postmaster: %m")));
+
+	while (!find_outcome(request, &attempt))
+	{
+		if (GetCurrentTimestamp() >= deadline)
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("timed out while the server reloads its TLS configuration"),
+					 errdetail("The reload was asked for, and may still take place."),
+					 errhint("See the view pg_tls_reloads for its outcome.")));
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 5, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+
+	if (attempt.outcome != LOAD_SUCCEEDED)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("TLS configuration was not reloaded"),
+				 errdetail("%s", attempt_error(&attempt)),
+				 errhint("The files changed after they had been tried. What was loaded before is still in force.")));
+
+	make_row(&row, &attempt);
+	PG_RETURN_DATUM(pgtls_row_return(&row, fcinfo));
 }

@@ -9,6 +9,8 @@
 #define PGTLS_RELOAD_H
 
 extern void pgtls_reload_install_hooks(void);
+extern Size pgtls_reload_shmem_size(void);
+extern void pgtls_reload_shmem_init(void *area, bool found);
 extern int64 pgtls_reload_generation(void);
 
 #endif							/* PGTLS_RELOAD_H */

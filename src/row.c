@@ -101,6 +101,12 @@ pgtls_row_bigint(Row *row, int64 value)
 	add(row, Int64GetDatum(value), false);
 }
 
+void
+pgtls_row_float(Row *row, float8 value)
+{
+	add(row, Float8GetDatum(value), false);
+}
+
 /* A number of any size in decimal digits; NULL for none. */
 void
 pgtls_row_numeric(Row *row, const char *decimal)
@@ -179,6 +185,57 @@ pgtls_row_text(Row *row, const char *utf8)
 		pgtls_row_null(row);
 	else
 		add(row, text_datum(utf8, strlen(utf8)), false);
+}
+
+/*
+ * A text of the server, whose encoding is not known: it holds names of files,
+ * and was written before there was a database.  What is not valid UTF-8, and
+ * control characters, appear as in certificate.h.
+ */
+static Datum
+message_datum(const char *message)
+{
+	BIO		   *bio = BIO_new(BIO_s_mem());
+	Datum		result = (Datum) 0;
+	char	   *data;
+	long		len;
+
+	PG_TRY();
+	{
+		if (bio == NULL ||
+			!pgtls_certificate_escape(bio, message, strlen(message), false))
+			ereport(ERROR,
+					(errcode(ERRCODE_OUT_OF_MEMORY),
+					 errmsg("out of memory")));
+		len = BIO_get_mem_data(bio, &data);
+		result = text_datum(data, len);
+	}
+	PG_FINALLY();
+	{
+		BIO_free(bio);
+		ERR_clear_error();
+	}
+	PG_END_TRY();
+	return result;
+}
+
+void
+pgtls_row_message(Row *row, const char *message)
+{
+	add(row, message_datum(message), false);
+}
+
+/* A text[] of messages (List of char *); an empty array for none. */
+void
+pgtls_row_messages(Row *row, const List *messages)
+{
+	ArrayBuildState *state = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+	ListCell   *lc;
+
+	foreach(lc, messages)
+		state = accumArrayResult(state, message_datum(lfirst(lc)), false, TEXTOID,
+								 CurrentMemoryContext);
+	add(row, makeArrayResult(state, CurrentMemoryContext), false);
 }
 
 /* A text[] of a list that PGTLS_LIST_SEPARATOR separates; NULL for none. */

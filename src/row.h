@@ -14,6 +14,7 @@
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "nodes/execnodes.h"
+#include "nodes/pg_list.h"
 
 /* The most columns that one of our rows has. */
 #define PGTLS_MAX_COLUMNS	64
@@ -30,9 +31,12 @@ extern void pgtls_row_null(Row *row);
 extern void pgtls_row_bool(Row *row, bool value);
 extern void pgtls_row_int(Row *row, int32 value);
 extern void pgtls_row_bigint(Row *row, int64 value);
+extern void pgtls_row_float(Row *row, float8 value);
 extern void pgtls_row_numeric(Row *row, const char *decimal);
 extern void pgtls_row_time(Row *row, TimestampTz value);
 extern void pgtls_row_text(Row *row, const char *utf8);
+extern void pgtls_row_message(Row *row, const char *message);
+extern void pgtls_row_messages(Row *row, const List *messages);
 extern void pgtls_row_list(Row *row, const char *utf8);
 extern void pgtls_row_hex(Row *row, const unsigned char *bytes, int len);
 extern void pgtls_row_store(Row *row, ReturnSetInfo *rsinfo);

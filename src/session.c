@@ -21,6 +21,7 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
+#include "cell.h"
 #include "certificate.h"
 #include "chain.h"
 #include "compat.h"
@@ -113,7 +114,6 @@ typedef struct SessionInfo
  */
 typedef struct LaterVerdict
 {
-	uint32		changecount;
 	int			pid;
 	TimestampTz start;
 	Verdict		verdict;
@@ -137,6 +137,7 @@ typedef struct SessionSlot
 {
 	uint32		changecount;	/* of info */
 	SessionInfo info;
+	uint32		later_changecount;
 	LaterVerdict later;
 } SessionSlot;
 
@@ -263,23 +264,12 @@ read_slot(int number, SessionInfo *info)
 static void
 read_later_verdict(int number, SessionInfo *info)
 {
-	LaterVerdict *later = &get_slot(number)->later;
-	volatile uint32 *changecount = &later->changecount;
+	SessionSlot *slot = get_slot(number);
+	LaterVerdict later;
 
-	for (int i = 0; i < READ_ATTEMPTS; i++)
-	{
-		uint32		before = *changecount;
-		LaterVerdict copy;
-
-		pg_read_barrier();
-		memcpy(&copy, later, sizeof(copy));
-		pg_read_barrier();
-		if ((before & 1) != 0 || *changecount != before)
-			continue;
-		if (copy.pid == info->pid && copy.start == info->start)
-			info->verdict = copy.verdict;
-		return;
-	}
+	if (pgtls_cell_read(&slot->later_changecount, &slot->later, &later, sizeof(later)) &&
+		later.pid == info->pid && later.start == info->start)
+		info->verdict = later.verdict;
 }
 
 

@@ -61,13 +61,15 @@ sub new
 	my ($class, $dir, @options) = @_;
 	my $self = bless { dir => $dir }, $class;
 	my $config = $ENV{PG_CONFIG} // 'pg_config';
+	# Its workers are to load this library, too.
+	my @copt = (@options, qq{-DPGTLS_LIBRARY=\\"$dir/pg_tls\\"});
 
 	make_path($dir);
 	system('cp', '-r', (map { "$ENV{PG_TLS_SRC}/$_" } qw(Makefile pg_tls.control src)), $dir) == 0
 	  or croak 'cannot copy the sources';
 
 	my $out = `make -s -C $dir clean with_llvm=no PG_CONFIG=$config 2>&1`
-	  . `make -s -C $dir pg_tls.so with_llvm=no PG_CONFIG=$config COPT='@options' 2>&1`;
+	  . `make -s -C $dir pg_tls.so with_llvm=no PG_CONFIG=$config COPT='@copt' 2>&1`;
 
 	-f "$dir/pg_tls.so" or croak "cannot build: $out";
 	return $self;

@@ -330,10 +330,11 @@ sub set_ident
 	return spew($self->datadir . '/pg_ident.conf', map { "$_\n" } @lines);
 }
 
-=head2 $c->postmaster_alive, kill_backend($pid, $signal), memory_kb($pid)
+=head2 $c->postmaster_alive, kill_backend($pid, $signal), memory_kb($pid), children
 
 Signal is C<KILL> by default; memory is the resident set, undef for a process
-that is gone.
+that is gone.  children gives the titles of the server's processes (as ps shows
+them), by process id.
 
 =cut
 
@@ -359,6 +360,21 @@ sub memory_kb
 	my ($self, $pid) = @_;
 
 	return _slurp("/proc/$pid/status") =~ /^VmRSS:\s*(\d+)/m ? $1 : undef;
+}
+
+sub children
+{
+	my ($self) = @_;
+	my %children;
+
+	foreach my $dir (glob '/proc/[0-9]*')
+	{
+		my ($pid) = $dir =~ /(\d+)/;
+
+		next unless _slurp("$dir/stat") =~ /\A\d+ \(.*\) \S (\d+)/s && $1 == ($self->pid // 0);
+		$children{$pid} = _slurp("$dir/cmdline") =~ s/[\0\s]*\z//r;
+	}
+	return %children;
 }
 
 =head2 TlsCluster->pg_config('bindir'), TlsCluster->pg_version

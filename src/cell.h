@@ -1,0 +1,57 @@
+/*-------------------------------------------------------------------------
+ *
+ * cell.h
+ *	  Cells of shared memory that have one writer and any number of readers.
+ *
+ * The protocol is that of PgBackendStatus (backend_status.h): the writer
+ * prepares the value elsewhere, increments the cell's change count, copies,
+ * and increments it again; so the count is odd while the cell is being
+ * written.  A reader copies the cell, and tries again if the count was odd or
+ * has changed.  Neither waits for the other, neither can fail, and the writer
+ * may be the postmaster.
+ *
+ * A reader gives up after a bounded number of tries, which happens only where
+ * the writer was preempted in the middle, or died there.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTLS_CELL_H
+#define PGTLS_CELL_H
+
+#include "port/atomics.h"
+
+#define PGTLS_CELL_ATTEMPTS	1000
+
+/* Copy a value into a cell; only its one writer may call this. */
+static inline void
+pgtls_cell_write(uint32 *changecount, void *cell, const void *value, Size size)
+{
+	volatile uint32 *count = changecount;
+
+	(*count)++;
+	pg_write_barrier();
+	memcpy(cell, value, size);
+	pg_write_barrier();
+	(*count)++;
+}
+
+/* Copy a cell; false if it stays in the middle of a change. */
+static inline bool
+pgtls_cell_read(const uint32 *changecount, const void *cell, void *value, Size size)
+{
+	const volatile uint32 *count = changecount;
+
+	for (int i = 0; i < PGTLS_CELL_ATTEMPTS; i++)
+	{
+		uint32		before = *count;
+
+		pg_read_barrier();
+		memcpy(value, cell, size);
+		pg_read_barrier();
+		if ((before & 1) == 0 && *count == before)
+			return true;
+	}
+	return false;
+}
+
+#endif							/* PGTLS_CELL_H */
