@@ -578,6 +578,16 @@ openssl_version(int version)
 }
 
 /*
+ * Whether the hook is called at all: a server with "ssl" on has loaded
+ * something, or tried to.
+ */
+static bool
+sees_loads(const LoadState *s)
+{
+	return s->attempts > 0 || !EnableSSL;
+}
+
+/*
  * pg_tls_status() returns record
  *
  * The view's one row.  Raises an error without preloading.
@@ -601,7 +611,10 @@ pg_tls_status(PG_FUNCTION_ARGS)
 
 	pgtls_row_begin(&row);
 	pgtls_row_bool(&row, EnableSSL);
-	pgtls_row_bool(&row, s.loaded != 0);
+	if (sees_loads(&s))
+		pgtls_row_bool(&row, s.loaded != 0);
+	else
+		pgtls_row_null(&row);
 	if (s.loaded != 0)
 	{
 		pgtls_row_bigint(&row, s.generation);
@@ -769,11 +782,18 @@ pg_tls_reload(PG_FUNCTION_ARGS)
 	long		timeout = interval_milliseconds(PG_GETARG_INTERVAL_P(0));
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
 	CheckResult check;
+	LoadState	s;
 	LoadAttempt attempt;
 	uint32		request;
 	Row			row;
 
-	pgtls_require_preload();
+	read_state(&s);
+	if (!sees_loads(&s))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the outcome of a reload cannot be known"),
+				 errdetail("Another module has taken the TLS init hook for itself."),
+				 errhint("Move \"pg_tls\" to the end of \"shared_preload_libraries\", or call pg_tls_check() and pg_reload_conf().")));
 
 	pgtls_check_run(deadline, &check);
 	if (!check.ok)
