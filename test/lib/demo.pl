@@ -12,7 +12,7 @@ use File::Temp ();
 use POSIX qw(WNOHANG);
 use Time::HiRes qw(sleep);
 use TlsCluster;
-use TlsPKI qw(spew);
+use TlsPKI qw(slurp spew);
 
 my ($dir, $keep) = @ARGV;
 
@@ -366,6 +366,36 @@ sub print_refused
 	return;
 }
 
+sub print_reload
+{
+	my ($pki) = @_;
+
+	$pki->sign_again('server', not_after => 800 * 86400);
+	$pki->cert('other', issuer => 'serverca');
+	my $key = slurp($c->tls('server.key'));
+	spew($c->tls('server.key'), slurp($pki->key('other')));
+	spew($c->tls('server.crt'), slurp($pki->chain('server')));
+
+	heading('The server certificate was renewed.  Would the server load the new files?',
+		'No: the key is another\'s.  This was a dry run; nothing was changed, and nothing logged.');
+	show('SELECT ok, error FROM pg_tls_check();');
+
+	heading('Somebody reloads all the same.  What is in force?', 'The old files; the setting and pg_reload_conf() both say that all is well.');
+	admin('SELECT pg_reload_conf()');
+	$c->poll_until(sub { admin('SELECT count(*) FROM pg_tls_reloads WHERE NOT ok') })
+	  or die "the failed reload was not noticed\n";
+	show(<<'END', '-x');
+SELECT active, generation, last_attempt_ok, last_error, server_not_after FROM pg_tls_status;
+END
+
+	spew($c->tls('server.key'), $key);
+	heading('The right key is put there.  Reload, and tell whether it worked.');
+	show('SELECT ok, generation, server_not_after FROM pg_tls_reload();');
+	heading('What has happened so far?');
+	show('SELECT attempt, generation, attempt_time::timestamp(0), trigger, ok, error, duration FROM pg_tls_reloads;', '-x');
+	return;
+}
+
 sub print_how_to
 {
 	my $sudo = ($ENV{SUDO_USER} // 'root') eq 'root' ? '' : 'sudo ';
@@ -437,6 +467,7 @@ END
 
 	print_tables();
 	print_refused();
+	print_reload($pki);
 	if ($keep)
 	{
 		print_how_to();
