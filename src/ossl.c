@@ -13,6 +13,7 @@
 #include "postgres_fe.h"
 #endif
 
+#include <dlfcn.h>
 #include <openssl/crypto.h>
 #include <openssl/ec.h>
 #include <openssl/evp.h>
@@ -25,6 +26,24 @@
  * timestamps begin.
  */
 #define POSTGRES_EPOCH_SECONDS	INT64CONST(946684800)
+
+/*
+ * Whether the OpenSSL that this process uses is of the major version that we
+ * were built for.  If not, there are two in one process, whose structs differ,
+ * and nobody says a word: each finds its own symbols by their versions.  What
+ * is found without a version is that of the server.
+ *
+ * Gives the version number that was found (as OpenSSL_version_num()).
+ */
+bool
+pgtls_ossl_same_library(unsigned long *loaded)
+{
+	unsigned long (*version_num) (void);
+
+	*(void **) &version_num = dlsym(RTLD_DEFAULT, "OpenSSL_version_num");
+	*loaded = version_num != NULL ? version_num() : OPENSSL_VERSION_NUMBER;
+	return *loaded >> 28 == OPENSSL_VERSION_NUMBER >> 28;
+}
 
 /*
  * Microseconds since 2000-01-01 UTC (what a TimestampTz holds) of an

@@ -54,6 +54,7 @@ typedef enum PgTlsPostQuantum
 	PGTLS_PQ_YES
 } PgTlsPostQuantum;
 
+extern bool pgtls_ossl_same_library(unsigned long *loaded);
 extern int64 pgtls_ossl_time(const ASN1_TIME *time);
 extern const char *pgtls_ossl_group(SSL *ssl, char *buf, size_t size);
 extern PgTlsPostQuantum pgtls_ossl_post_quantum(SSL *ssl, const char *group);

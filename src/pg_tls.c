@@ -17,6 +17,7 @@
 #include "check.h"
 #include "compat.h"
 #include "monitor.h"
+#include "ossl.h"
 #include "pg_tls.h"
 #include "reload.h"
 #include "session.h"
@@ -79,9 +80,26 @@ pgtls_require_preload(void)
 				 errhint("Add pg_tls to the setting \"shared_preload_libraries\" and restart the server.")));
 }
 
+/* Refuse to work with another libssl than the one we were built with. */
+static void
+check_openssl(void)
+{
+	unsigned long loaded;
+
+	if (!pgtls_ossl_same_library(&loaded))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pg_tls was built for another major version of OpenSSL than the server's"),
+				 errdetail("The server uses OpenSSL %lu.%lu, and pg_tls was built with the headers of %s.",
+						   loaded >> 28, (loaded >> 20) & 0xff, OPENSSL_VERSION_TEXT),
+				 errhint("Build pg_tls with the OpenSSL that the server uses.")));
+}
+
 void
 _PG_init(void)
 {
+	check_openssl();
+
 	/*
 	 * Without preloading there is no shared memory, and no hook would see
 	 * all connections.  What only looks at one's own session works even so.
