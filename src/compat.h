@@ -177,6 +177,11 @@ pgtls_convert_char(Oid proc, int dest_encoding, const unsigned char *src,
 	shm_mq_send(queue, size, data, false)
 #endif
 
+/* 14: ssl_crl_dir */
+#if PG_VERSION_NUM < 140000
+#define ssl_crl_dir				""
+#endif
+
 /* 14: hba_authname() */
 #if PG_VERSION_NUM < 140000
 static inline const char *
