@@ -33,9 +33,17 @@ packages() {
 	echo libipc-run-perl      # their background processes
 }
 
+# What only the tests need.
+test_packages=(
+	krb5-kdc            # the GSSAPI test has a realm of its own
+	krb5-admin-server   # ... makes its principals
+	krb5-user           # ... and gets a ticket
+	python3-psycopg2    # a driver other than psql
+)
+
 # What the metapackage of the distribution depends on.
 default_major() {
-	apt-cache show postgresql 2>/dev/null |
+	{ apt-cache show postgresql 2>/dev/null || :; } |
 		sed -n 's/^Depends:.*postgresql-\([0-9][0-9]*\).*/\1/p' | sed -n 1p
 }
 
@@ -68,8 +76,8 @@ setup_packages() {
 
 	major=${PG_MAJOR:-}
 	if command -v dpkg-query apt-get >/dev/null; then
-		if [ -z "$major" ]; then major=$(default_major); fi
-		if [ -z "$major" ] && [ "$is_root" ]; then apt_update; major=$(default_major); fi
+		if [ -z "$major${PG_CONFIG:-}" ]; then major=$(default_major); fi
+		if [ -z "$major${PG_CONFIG:-}" ] && [ "$is_root" ]; then apt_update; major=$(default_major); fi
 
 		missing=$(missing_packages "$@")
 		if [ "$missing" ] && [ "$is_root" ]; then
@@ -92,10 +100,28 @@ setup_packages() {
 
 # --------------------------------------------------- a copy to build and test
 
+# copy_checkout FROM TO: what git has or would add; all, if there is no git.
+copy_checkout() {
+	local from=$1 to=$2 file list
+
+	list=$(mktemp)
+	mkdir "$to"
+	# safe.directory: root may run this in the checkout of another user.
+	if git -C "$from" -c safe.directory='*' ls-files -co --exclude-standard -z >"$list" 2>/dev/null; then
+		# A file may be in the index only.
+		while IFS= read -r -d '' file; do
+			if [ -e "$from/$file" ] || [ -L "$from/$file" ]; then printf '%s\0' "$file"; fi
+		done <"$list" | tar -c -C "$from" --null --no-recursion -T - | tar -x -C "$to"
+	else
+		tar -c -C "$from" --exclude=./.git . | tar -x -C "$to"
+	fi
+	rm -f "$list"
+}
+
 # Elsewhere than in the checkout, which stays clean and which the user of the
 # tests may not be able to read.
 setup_copy() {
-	local top file
+	local top
 
 	top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 	if [ "$is_root" ]; then
@@ -107,18 +133,8 @@ setup_copy() {
 	fi
 	build=$tmp/build
 
-	mkdir "$build" "$tmp/tmp" "$tmp/log" "$tmp/template"
-	cd "$top"
-	# safe.directory: root may run this in the checkout of another user.
-	if git -c safe.directory='*' ls-files -co --exclude-standard -z >"$tmp/files" 2>/dev/null; then
-		# A file may be in the index only.
-		while IFS= read -r -d '' file; do
-			if [ -e "$file" ] || [ -L "$file" ]; then printf '%s\0' "$file"; fi
-		done <"$tmp/files" | tar -c --null --no-recursion -T - | tar -x -C "$build"
-	else
-		tar -c --exclude=./.git . | tar -x -C "$build"
-	fi
-	rm -f "$tmp/files"
+	mkdir "$tmp/tmp" "$tmp/log" "$tmp/template"
+	copy_checkout "$top" "$build"
 	chmod 755 "$tmp"
 	chmod -R a+rX "$build"
 	if [ "$is_root" ]; then chown -R "$user": "$tmp"; fi
