@@ -108,6 +108,8 @@ subtest 'with CRLs' => sub {
 subtest 'two CRLs of one issuer' => sub {
 	# The older one ends first, but OpenSSL takes the newer one.
 	$pki->crl('int', last_update => -2 * 3600, next_update => 3600, out => "$dir/older.crl");
+	# With OpenSSL 1.1.1 both are of the second in which they are made.
+	sleep 1;
 	$pki->crl('int', last_update => -3600, next_update => 15 * $DAY, out => "$dir/newer.crl");
 	foreach my $order ([qw(older newer)], [qw(newer older)])
 	{
