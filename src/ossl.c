@@ -70,6 +70,43 @@ pgtls_ossl_time(const ASN1_TIME *time)
 	return result;
 }
 
+#ifndef HAVE_SSL_GROUP_TO_NAME
+/* The name of an elliptic curve as TLS has it (RFC 8422, 5.1.1). */
+static const char *
+curve_name(int nid)
+{
+	switch (nid)
+	{
+		case NID_undef:
+			return NULL;
+		case NID_X9_62_prime256v1:
+			return "secp256r1";
+		case NID_X25519:
+			return "x25519";
+		case NID_X448:
+			return "x448";
+		default:
+			return OBJ_nid2sn(nid);
+	}
+}
+
+/*
+ * Before 3.0, a server forgets the keys of TLS 1.2 as soon as it has used
+ * them.  But it has chosen the first of the groups that both sides support.
+ */
+static const char *
+first_shared_group(SSL *ssl)
+{
+	const SSL_CIPHER *cipher = SSL_get_current_cipher(ssl);
+	int			nid;
+
+	if (cipher == NULL || SSL_CIPHER_get_kx_nid(cipher) != NID_kx_ecdhe)
+		return NULL;
+	nid = (int) SSL_get_shared_group(ssl, 0);
+	return (nid & TLSEXT_nid_unknown) != 0 ? NULL : curve_name(nid);
+}
+#endif
+
 /*
  * The client's or our own ephemeral key of this handshake says what was
  * agreed where OpenSSL does not name the group: before 3.0, and for finite
@@ -104,11 +141,7 @@ group_of_ephemeral_key(SSL *ssl, char *buf, size_t size)
 
 				if (ec != NULL)
 					nid = EC_GROUP_get_curve_name(EC_KEY_get0_group(ec));
-				/* TLS knows this one curve by another name (RFC 8422, 5.1.1) */
-				if (nid == NID_X9_62_prime256v1)
-					name = "secp256r1";
-				else if (nid != NID_undef)
-					name = OBJ_nid2sn(nid);
+				name = curve_name(nid);
 				break;
 			}
 #endif
@@ -137,6 +170,10 @@ pgtls_ossl_group(SSL *ssl, char *buf, size_t size)
 #endif
 	if (name == NULL)
 		name = group_of_ephemeral_key(ssl, buf, size);
+#ifndef HAVE_SSL_GROUP_TO_NAME
+	if (name == NULL)
+		name = first_shared_group(ssl);
+#endif
 	ERR_clear_error();
 	return name;
 }
