@@ -73,6 +73,18 @@
 #define pgtls_authn_id(port)	((const char *) NULL)
 #endif
 
+/*
+ * 16: the method is kept for the whole session, where it established an
+ * identity (trust does not).  Before, it is known during authentication only.
+ */
+#if PG_VERSION_NUM >= 160000
+#define pgtls_auth_method() \
+	(MyClientConnectionInfo.authn_id != NULL ? \
+	 hba_authname(MyClientConnectionInfo.auth_method) : NULL)
+#else
+#define pgtls_auth_method()		((const char *) NULL)
+#endif
+
 /* 15: shared memory is asked for in a hook, and MaxBackends is known there */
 #if PG_VERSION_NUM < 150000
 typedef void (*shmem_request_hook_type) (void);

@@ -405,7 +405,7 @@ describe_tls(Port *port, SessionInfo *info, const char *identity)
 
 /* Describe this backend's connection, the verdict and the chain apart. */
 static void
-describe_session(Port *port, SessionInfo *info)
+describe_session(Port *port, const char *auth_method, SessionInfo *info)
 {
 	const char *identity = pgtls_authn_id(port);
 
@@ -416,8 +416,7 @@ describe_session(Port *port, SessionInfo *info)
 	info->chain = PGTLS_NO_CHAIN;
 	info->not_before = PGTLS_NO_TIME;
 	info->not_after = PGTLS_NO_TIME;
-	put_text(info, TEXT_AUTH_METHOD,
-			 port->hba != NULL ? hba_authname(port->hba->auth_method) : NULL);
+	put_text(info, TEXT_AUTH_METHOD, auth_method);
 
 	if (port->ssl_in_use && port->ssl != NULL)
 	{
@@ -461,7 +460,8 @@ session_authenticated(Port *port, int status)
 		MyProcNumber < 0 || MyProcNumber >= nslots)
 		return;
 
-	describe_session(port, &info);
+	describe_session(port, port->hba != NULL ?
+					 hba_authname(port->hba->auth_method) : NULL, &info);
 	if (info.has_certificate)
 	{
 		pgtls_verify_handshake(port->ssl, GetCurrentTimestamp(), &info.verdict);
@@ -633,7 +633,8 @@ pg_stat_tls(PG_FUNCTION_ARGS)
  *
  * The row of one's own session.  Without preloading it is made on the spot,
  * and the verdict is that of the server's trust store as it was when the
- * session began.  NULL in a process that has no client.
+ * session began; the method of authentication is known only where core keeps
+ * it.  NULL in a process that has no client.
  */
 Datum
 pg_tls_session(PG_FUNCTION_ARGS)
@@ -650,7 +651,8 @@ pg_tls_session(PG_FUNCTION_ARGS)
 		read_later_verdict(MyProcNumber, info);
 	else
 	{
-		describe_session(MyProcPort, info);
+		/* the line of pg_hba.conf is gone by now, with all of the file */
+		describe_session(MyProcPort, pgtls_auth_method(), info);
 		if (info->has_certificate)
 			(void) pgtls_verify_again(MyProcPort->ssl, now, &info->verdict);
 	}

@@ -29,7 +29,8 @@ isnt($rc, 0, 'the view needs preloading');
 like($err, qr/ERROR:  55000: pg_tls must be loaded via "shared_preload_libraries"\nHINT:  Add pg_tls to the setting "shared_preload_libraries" and restart the server\./,
 	'... and says so');
 
-# Everything but the moment of the verdict, and what only the postmaster knows.
+# Everything but the moment of the verdict, what only the postmaster knows, and
+# the method, which core forgets once a session that it trusts has begun.
 my %kinds = (
 	'TLS without certificate' => {},
 	'a certificate' => { cert => 'alice' },
@@ -47,6 +48,8 @@ foreach my $kind (sort keys %kinds)
 	}
 	is(delete $rows[1]{config_generation}, undef, "$kind: the generation is not known");
 	is(delete $rows[0]{config_generation}, $rows[0]{ssl} eq 't' ? 1 : undef, '... but with preloading');
+	is(delete $rows[1]{auth_method}, undef, '... nor the method');
+	is(delete $rows[0]{auth_method}, 'trust', '... but with preloading');
 	is_deeply($rows[1], $rows[0], "$kind: the same row with and without preloading");
 }
 
