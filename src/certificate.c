@@ -148,7 +148,7 @@ print_name_slashes(BIO *out, const X509_NAME *name)
 {
 	for (int i = 0; i < X509_NAME_entry_count(name); i++)
 	{
-		X509_NAME_ENTRY *entry = X509_NAME_get_entry(name, i);
+		const X509_NAME_ENTRY *entry = X509_NAME_get_entry(name, i);
 
 		if (BIO_puts(out, "/") <= 0 ||
 			!pgtls_ossl_object_name(X509_NAME_ENTRY_get_object(entry), out) ||
@@ -329,8 +329,8 @@ print_list_extension(BIO *out, X509 *cert, int nid,
 	for (int i = X509_get_ext_by_NID(cert, nid, -1); i >= 0;
 		 i = X509_get_ext_by_NID(cert, nid, i))
 	{
-		X509_EXTENSION *ext = X509_get_ext(cert, i);
-		void	   *decoded = X509V3_EXT_d2i(ext);
+		/* of an extension, which only OpenSSL 4.0 declares const */
+		void	   *decoded = X509V3_EXT_d2i(X509_get_ext(cert, i));
 		bool		ok;
 
 		if (decoded != NULL)
@@ -343,7 +343,7 @@ print_list_extension(BIO *out, X509 *cert, int nid,
 		}
 		else
 		{
-			const ASN1_OCTET_STRING *data = X509_EXTENSION_get_data(ext);
+			const ASN1_OCTET_STRING *data = X509_EXTENSION_get_data(X509_get_ext(cert, i));
 
 			ok = (first || BIO_printf(out, "%c", PGTLS_LIST_SEPARATOR) > 0) &&
 				print_hex(out, ASN1_STRING_get0_data(data),
