@@ -29,6 +29,7 @@
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/tuplestore.h"
 
 #if PG_VERSION_NUM < 130000
@@ -46,6 +47,32 @@
 #ifdef EXEC_BACKEND
 #error "pg_tls needs a server that starts its processes by fork (no EXEC_BACKEND)"
 #endif
+
+/*
+ * 19: ssl_sni.  While it is on, core calls no TLS init hook, and warns of one
+ * that is installed.
+ */
+#if PG_VERSION_NUM >= 190000
+#include "libpq/libpq.h"
+#define pgtls_sni_is_on()		(ssl_sni)
+#else
+#define pgtls_sni_is_on()		(false)
+#endif
+
+/*
+ * 19: what a load of the TLS files makes belongs to a memory context below
+ * PostmasterContext, which is current while the init hook runs.  Every child
+ * deletes it, and is left with pointers into it.  Let it hang where children
+ * keep it; core still deletes it itself at the next load.
+ */
+static inline void
+pgtls_keep_loaded_tls(void)
+{
+#if PG_VERSION_NUM >= 190000
+	if (MemoryContextGetParent(CurrentMemoryContext) == PostmasterContext)
+		MemoryContextSetParent(CurrentMemoryContext, TopMemoryContext);
+#endif
+}
 
 /* 18: PG_MODULE_MAGIC_EXT */
 #if PG_VERSION_NUM < 180000

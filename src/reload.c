@@ -16,8 +16,8 @@
  *	  loads again, forks, or sets up shared memory, an attempt that is still
  *	  pending has succeeded.
  *
- * be_tls_destroy, for "ssl" turned off, frees the loaded context with no
- * attempt pending.
+ * be_tls_destroy, for "ssl" turned off, frees the loaded context, too; the
+ * setting is off by then.
  *
  * All of this happens in the postmaster, in its own memory.  Children inherit
  * a copy.  Whatever changes is also copied to shared memory, where others
@@ -260,6 +260,10 @@ context_freed(void *parent, void *value, CRYPTO_EX_DATA *ad, int index,
 	if (attempt == 0 || MyProcPid != PostmasterPid)
 		return;
 
+	/* "ssl" was turned off before anything told that the load had succeeded */
+	if (attempt == state.pending && !EnableSSL)
+		commit_pending(false);
+
 	if (attempt == state.pending)
 		fail_pending();
 	else if (attempt == state.loaded)
@@ -319,6 +323,8 @@ tls_load_begins(SSL_CTX *context, bool isServerStart)
 		return;
 	}
 
+	pgtls_keep_loaded_tls();
+
 	if (state.pending != 0)
 		commit_pending(false);
 
@@ -367,7 +373,29 @@ tls_load_begins(SSL_CTX *context, bool isServerStart)
 	ERR_clear_error();
 }
 
-/* emit_log_hook: in the middle of a load, what goes to the log concerns it. */
+/*
+ * Have the hook installed while ssl_sni is off, and only then.  If somebody
+ * has installed another one since, ours stays below it.
+ */
+static void
+adapt_to_sni(void)
+{
+	if (pgtls_sni_is_on())
+	{
+		if (openssl_tls_init_hook == tls_load_begins)
+			openssl_tls_init_hook = prev_tls_init;
+	}
+	else if (openssl_tls_init_hook == prev_tls_init)
+		openssl_tls_init_hook = tls_load_begins;
+}
+
+/*
+ * emit_log_hook: in the middle of a load, what goes to the log concerns it.
+ *
+ * The postmaster also logs the change of a setting when it has made it and
+ * before it loads the TLS files, which is when ssl_sni is heeded.  Where the
+ * log leaves that out, it leaves out warnings, too.
+ */
 static void
 log_message(ErrorData *edata)
 {
@@ -382,13 +410,15 @@ log_message(ErrorData *edata)
 	}
 	if (prev_emit_log)
 		prev_emit_log(edata);
+	if (MyProcPid == PostmasterPid)
+		adapt_to_sni();
 }
 
 void
 pgtls_reload_install_hooks(void)
 {
 	prev_tls_init = openssl_tls_init_hook;
-	openssl_tls_init_hook = tls_load_begins;
+	adapt_to_sni();
 	prev_emit_log = emit_log_hook;
 	emit_log_hook = log_message;
 	(void) pthread_atfork(before_fork, NULL, NULL);
@@ -396,11 +426,13 @@ pgtls_reload_install_hooks(void)
 
 /*
  * The generation of the TLS configuration that this process inherited, 0 if
- * none was loaded.  For children of the postmaster.
+ * none was loaded, or nobody told (ssl_sni).  For children of the postmaster.
  */
 int64
 pgtls_reload_generation(void)
 {
+	if (pgtls_sni_is_on())
+		return 0;
 	return state.generation;
 }
 
@@ -584,7 +616,7 @@ openssl_version(int version)
 static bool
 sees_loads(const LoadState *s)
 {
-	return s->attempts > 0 || !EnableSSL;
+	return !EnableSSL || (s->attempts > 0 && !pgtls_sni_is_on());
 }
 
 /*
@@ -792,8 +824,10 @@ pg_tls_reload(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the outcome of a reload cannot be known"),
+				 pgtls_sni_is_on() ?
+				 errdetail("With \"ssl_sni\", the server lets no module see how it loads its TLS files.") :
 				 errdetail("Another module has taken the TLS init hook for itself."),
-				 errhint("Move \"pg_tls\" to the end of \"shared_preload_libraries\", or call pg_tls_check() and pg_reload_conf().")));
+				 errhint("Call pg_tls_check() and then pg_reload_conf().")));
 
 	pgtls_check_run(deadline, &check);
 	if (!check.ok)
