@@ -76,7 +76,7 @@ COMMENT ON COLUMN pg_stat_tls.issuer_dn IS
 COMMENT ON COLUMN pg_stat_tls.encryption IS
 'tls, gss, none (TCP in clear text) or local (Unix-domain socket)';
 COMMENT ON COLUMN pg_stat_tls.key_exchange IS
-'group that the key exchange negotiated, DH-bits for finite field groups of TLS 1.2, NULL for key transport by RSA';
+'group that the key exchange negotiated, DH for finite fields in TLS 1.2, NULL for key transport by RSA';
 COMMENT ON COLUMN pg_stat_tls.post_quantum IS
 'the key exchange was post-quantum or hybrid';
 COMMENT ON COLUMN pg_stat_tls.signature_algorithm IS

@@ -404,7 +404,8 @@ print_eku(BIO *out, X509 *cert)
  * Empty a memory BIO into a string of its own: NULL for nothing printed.
  *
  * OpenSSL's own printing leaves some invalid sequences alone in some of its
- * versions; here is the place through which all text passes.
+ * versions, and the control characters of Latin-1 in all; here is the place
+ * through which all text passes.
  */
 static bool
 take_text(BIO *bio, char **text)
@@ -422,7 +423,10 @@ take_text(BIO *bio, char **text)
 		{
 			int			n = utf8_length((unsigned char *) data + i, len - i);
 
-			valid = n > 0 && data[i] != '\0';
+			/* C1 controls; lists, which have line feeds, have none of them */
+			valid = n > 0 && data[i] != '\0' &&
+				!(n == 2 && (unsigned char) data[i] == 0xc2 &&
+				  (unsigned char) data[i + 1] < 0xa0);
 			i += n;
 		}
 		if (valid)
@@ -474,8 +478,9 @@ print_subject_cn(BIO *out, X509 *cert)
 }
 
 /*
- * Read a certificate.  False means that memory ran out, or that OpenSSL
- * could not print a part; then nothing is kept.
+ * Read a certificate.  False means that not even its digest could be
+ * computed; then nothing is kept.  A part that cannot be printed is NULL, and
+ * hides no other.
  */
 bool
 pgtls_certificate_read(X509 *cert, CertInfo *info)
@@ -505,7 +510,12 @@ pgtls_certificate_read(X509 *cert, CertInfo *info)
 	ok = bio != NULL &&
 		X509_digest(cert, EVP_sha256(), info->fingerprint, NULL);
 	for (int i = 0; ok && i < (int) lengthof(parts); i++)
-		ok = parts[i].print(bio, cert) && take_text(bio, parts[i].text);
+	{
+		if (parts[i].print(bio, cert))
+			(void) take_text(bio, parts[i].text);
+		else
+			(void) BIO_reset(bio);
+	}
 
 	BIO_free(bio);
 	if (!ok)

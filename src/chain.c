@@ -49,6 +49,9 @@
 /* Longest chain that is kept; libssl verifies none of more than 100. */
 #define MAX_CERTIFICATES	128
 
+/* Bytes kept, for a session, of certificates that were of no use to it. */
+#define MAX_UNUSED_SIZE		(16 * 1024)
+
 typedef enum ObjectKind
 {
 	OBJECT_CERTIFICATE,
@@ -236,8 +239,7 @@ intern(ObjectKind kind, const unsigned char *sha256,
 
 		*link = arena->free_block;
 		arena->free_block = block->next;
-		memcpy(block->data, data, Min(left, BLOCK_DATA));
-		data += BLOCK_DATA;
+		memcpy(block->data, data + (length - left), Min(left, BLOCK_DATA));
 		link = &block->next;
 	}
 	*link = NONE;
@@ -275,17 +277,66 @@ forget(int32 number)
 	arena->free_object = number;
 }
 
+static bool
+is_member(STACK_OF(X509) *certs, X509 *cert)
+{
+	for (int i = 0; i < sk_X509_num(certs); i++)
+	{
+		if (X509_cmp(sk_X509_value(certs, i), cert) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Choose what to keep of what a client sent: its certificate and what its
+ * chain was verified by come first, whatever their size.  The rest might be of
+ * use after the server's CAs have changed, but it is the client that decides
+ * how much that is; it must neither fill the arena nor keep us from judging
+ * the client later.
+ */
+static int
+choose_certificates(X509 *leaf, STACK_OF(X509) *sent, STACK_OF(X509) *verified,
+					X509 **chosen)
+{
+	int			n = 0;
+	Size		size = 0;
+
+	chosen[n++] = leaf;
+	for (int useful = 1; useful >= 0; useful--)
+	{
+		/* an absent stack has -1 elements */
+		for (int i = 0; i < sk_X509_num(sent) && n < MAX_CERTIFICATES; i++)
+		{
+			X509	   *cert = sk_X509_value(sent, i);
+
+			if (is_member(verified, cert) != (bool) useful)
+				continue;
+			if (!useful)
+			{
+				size += Max(i2d_X509(cert, NULL), 0);
+				if (size > MAX_UNUSED_SIZE)
+					break;
+			}
+			chosen[n++] = cert;
+		}
+	}
+	return n;
+}
+
 /*
  * Keep what a client sent: its certificate, and the certificates that came
- * with it (SSL_get_peer_cert_chain(), which on a server leaves the leaf out).
- * Returns PGTLS_NO_CHAIN where there is no room.
+ * with it (SSL_get_peer_cert_chain(), which on a server leaves the leaf out),
+ * given what its chain was verified by.  Returns PGTLS_NO_CHAIN where there is
+ * no room.
  *
  * Runs in a backend as it logs in; raises no error.
  */
 ChainRef
-pgtls_chain_acquire(X509 *leaf, STACK_OF(X509) *sent)
+pgtls_chain_acquire(X509 *leaf, STACK_OF(X509) *sent, STACK_OF(X509) *verified)
 {
-	int			n = 1 + (sent != NULL ? sk_X509_num(sent) : 0);
+	X509	   *certs[MAX_CERTIFICATES];
+	int			n = choose_certificates(leaf, sent, verified, certs);
 	unsigned char *der[MAX_CERTIFICATES];
 	int			length[MAX_CERTIFICATES];
 	unsigned char digest[MAX_CERTIFICATES][PGTLS_SHA256_LEN];
@@ -296,16 +347,11 @@ pgtls_chain_acquire(X509 *leaf, STACK_OF(X509) *sent)
 	ChainRef	chain = PGTLS_NO_CHAIN;
 	bool		is_new;
 
-	if (n > MAX_CERTIFICATES)
-		n = 0;					/* counted as refused below */
-
 	/* All that needs OpenSSL or memory comes before the lock. */
 	for (encoded = 0; encoded < n; encoded++)
 	{
-		X509	   *cert = encoded == 0 ? leaf : sk_X509_value(sent, encoded - 1);
-
 		der[encoded] = NULL;
-		length[encoded] = i2d_X509(cert, &der[encoded]);
+		length[encoded] = i2d_X509(certs[encoded], &der[encoded]);
 		if (length[encoded] <= 0 ||
 			!EVP_Digest(der[encoded], length[encoded], digest[encoded], NULL,
 						EVP_sha256(), NULL))
@@ -314,7 +360,7 @@ pgtls_chain_acquire(X509 *leaf, STACK_OF(X509) *sent)
 			break;
 		}
 	}
-	if (n == 0 || encoded < n ||
+	if (encoded < n ||
 		!EVP_Digest(digest, (size_t) n * PGTLS_SHA256_LEN, chain_digest, NULL,
 					EVP_sha256(), NULL))
 		n = 0;

@@ -11,8 +11,8 @@
 #include "ossl.h"
 
 /*
- * What a client sent: its certificate and the intermediates that came with
- * it, in the order in which they came.  Sessions that sent the same share one
+ * What a client sent: its certificate, the intermediates that came with it
+ * and were of use, and the others as far as they are not too large.  Sessions that sent the same share one
  * ChainRef, so that whoever judges them judges it once.
  */
 typedef int32 ChainRef;
@@ -25,7 +25,8 @@ extern int	pgtls_chain_memory;
 extern void pgtls_chain_define_settings(void);
 extern Size pgtls_chain_shmem_size(void);
 extern void pgtls_chain_shmem_init(void *area, bool found);
-extern ChainRef pgtls_chain_acquire(X509 *leaf, STACK_OF(X509) *sent);
+extern ChainRef pgtls_chain_acquire(X509 *leaf, STACK_OF(X509) *sent,
+									STACK_OF(X509) *verified);
 extern void pgtls_chain_release(ChainRef chain);
 
 #endif							/* PGTLS_CHAIN_H */

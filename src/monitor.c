@@ -18,7 +18,6 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "tcop/tcopprot.h"
 #include "utils/guc.h"
 
 #include "compat.h"
@@ -114,13 +113,13 @@ pgtls_monitor_main(Datum arg)
 		proc_exit(1);			/* another library than the one preloaded */
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
 
 	shared->pid = MyProcPid;
 	on_shmem_exit(monitor_exit, (Datum) 0);
 
-	for (;;)
+	while (!ShutdownRequestPending)
 	{
 		if (ConfigReloadPending)
 		{
@@ -141,4 +140,7 @@ pgtls_monitor_main(Datum arg)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
+
+	/* if the server does not stop, the monitor has to come back: not with 0 */
+	proc_exit(1);
 }

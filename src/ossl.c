@@ -153,6 +153,19 @@ group_of_ephemeral_key(SSL *ssl, char *buf, size_t size)
 }
 
 /*
+ * In TLS 1.2 and before, the server forgets its finite field key as soon as it
+ * has used it, and with it how many bits it had.
+ */
+static bool
+is_finite_field(SSL *ssl)
+{
+	const SSL_CIPHER *cipher = SSL_get_current_cipher(ssl);
+	int			nid = cipher != NULL ? SSL_CIPHER_get_kx_nid(cipher) : NID_undef;
+
+	return nid == NID_kx_dhe || nid == NID_kx_dhe_psk;
+}
+
+/*
  * Name of the group that the handshake agreed on, as TLS names it, or NULL
  * where there was none (key transport by RSA).  The result is constant, or in
  * the caller's buffer.
@@ -174,6 +187,8 @@ pgtls_ossl_group(SSL *ssl, char *buf, size_t size)
 	if (name == NULL)
 		name = first_shared_group(ssl);
 #endif
+	if (name == NULL && is_finite_field(ssl))
+		name = "DH";
 	ERR_clear_error();
 	return name;
 }
@@ -380,7 +395,8 @@ pgtls_ossl_key_name(X509 *cert, BIO *out)
 
 /*
  * Print an object identifier by OpenSSL's short name, or in dotted form
- * where it has none.
+ * where it has none; or its encoding after a #, in hexadecimal, if it is
+ * longer than OpenSSL cares to print.
  */
 bool
 pgtls_ossl_object_name(const ASN1_OBJECT *object, BIO *out)
@@ -395,6 +411,16 @@ pgtls_ossl_object_name(const ASN1_OBJECT *object, BIO *out)
 		return BIO_puts(out, OBJ_nid2sn(nid)) > 0;
 
 	len = OBJ_obj2txt(buf, sizeof(buf), object, 1);
+	if (len <= 0)
+	{
+		const unsigned char *bytes = OBJ_get0_data(object);
+
+		ERR_clear_error();
+		ok = BIO_puts(out, "#") > 0;
+		for (size_t i = 0; ok && i < OBJ_length(object); i++)
+			ok = BIO_printf(out, "%02X", bytes[i]) > 0;
+		return ok;
+	}
 	if (len >= (int) sizeof(buf))
 	{
 		/* longer than any real one, but a stranger may send it */
@@ -403,7 +429,7 @@ pgtls_ossl_object_name(const ASN1_OBJECT *object, BIO *out)
 			return false;
 		OBJ_obj2txt(dotted, len + 1, object, 1);
 	}
-	ok = len > 0 && BIO_puts(out, dotted) > 0;
+	ok = BIO_puts(out, dotted) > 0;
 	if (dotted != buf)
 		OPENSSL_free(dotted);
 	ERR_clear_error();

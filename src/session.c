@@ -311,6 +311,17 @@ put_text(SessionInfo *info, SessionText field, const char *utf8)
 }
 
 /*
+ * Keep a number in digits, unless it is longer than any real one: it must not
+ * be cut.
+ */
+static void
+put_number(SessionInfo *info, SessionText field, const char *digits)
+{
+	if (digits != NULL && strlen(digits) <= text_bound[field])
+		put_text(info, field, digits);
+}
+
+/*
  * Keep bytes that came from the client as they are, or are printed from such:
  * they become valid UTF-8 first.
  */
@@ -353,7 +364,7 @@ describe_certificate(X509 *cert, SessionInfo *info, const char *identity)
 	put_text(info, TEXT_CLIENT_DN, c.subject);
 	put_text(info, TEXT_CLIENT_DN_RFC2253, c.subject_rfc2253);
 	put_text(info, TEXT_ISSUER_DN, c.issuer);
-	put_text(info, TEXT_SERIAL, c.serial);
+	put_number(info, TEXT_SERIAL, c.serial);
 	put_text(info, TEXT_CLIENT_CN, c.common_name);
 	put_text(info, TEXT_CLIENT_SAN, c.san);
 	put_text(info, TEXT_CLIENT_KEY, c.key);
@@ -460,16 +471,19 @@ session_authenticated(Port *port, int status)
 		MyProcNumber < 0 || MyProcNumber >= nslots)
 		return;
 
+	/* first, since it may fail */
+	on_shmem_exit(session_exit, (Datum) 0);
+
 	describe_session(port, port->hba != NULL ?
 					 hba_authname(port->hba->auth_method) : NULL, &info);
 	if (info.has_certificate)
 	{
-		pgtls_verify_handshake(port->ssl, GetCurrentTimestamp(), &info.verdict);
+		pgtls_verify_handshake(port->ssl, &info.verdict);
 		info.chain = pgtls_chain_acquire(port->peer,
-										 SSL_get_peer_cert_chain(port->ssl));
+										 SSL_get_peer_cert_chain(port->ssl),
+										 SSL_get0_verified_chain(port->ssl));
 	}
 	write_slot(get_slot(MyProcNumber), &info);
-	on_shmem_exit(session_exit, (Datum) 0);
 }
 
 void

@@ -22,12 +22,37 @@
 static TimestampTz noted_until = DT_NOEND;
 static int	noted_depth;
 
+/* When the handshake's verification was over. */
+static TimestampTz handshake_time = DT_NOBEGIN;
+
 /* true while pgtls_verify_chain() runs */
 static bool own_verification = false;
 
 /* What note_crl() passes on to: OpenSSL's own check, or another module's. */
 static X509_STORE_CTX_cert_crl_fn next_cert_crl = NULL;
 
+/* What note_end() passes on to, if another module has one. */
+static X509_STORE_CTX_cleanup_fn next_cleanup = NULL;
+
+
+/*
+ * Whether a verification is that of this process's handshake.  A server also
+ * verifies its own chain, to send it: that has no SSL attached.
+ */
+static bool
+is_handshake(X509_STORE_CTX *ctx)
+{
+	return X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx()) != NULL;
+}
+
+/* OpenSSL calls this at the end of a verification. */
+static int
+note_end(X509_STORE_CTX *ctx)
+{
+	if (is_handshake(ctx))
+		handshake_time = GetCurrentTimestamp();
+	return next_cleanup != NULL ? next_cleanup(ctx) : 1;
+}
 
 /*
  * OpenSSL calls this to look a certificate up in the CRL that it has chosen
@@ -38,12 +63,7 @@ note_crl(X509_STORE_CTX *ctx, X509_CRL *crl, X509 *cert)
 {
 	int			result = next_cert_crl(ctx, crl, cert);
 
-	/*
-	 * A server also verifies its own chain, to send it: that is no
-	 * handshake's verdict, and has no SSL attached.
-	 */
-	if (own_verification ||
-		X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx()) != NULL)
+	if (own_verification || is_handshake(ctx))
 	{
 		const ASN1_TIME *end = X509_CRL_get0_nextUpdate(crl);
 		TimestampTz until = end != NULL ? pgtls_ossl_time(end) : DT_NOEND;
@@ -58,7 +78,7 @@ note_crl(X509_STORE_CTX *ctx, X509_CRL *crl, X509 *cert)
 }
 
 /*
- * Have note_crl() called for all verifications by this store.  What is put
+ * Have note_crl() and note_end() called for all verifications by this store.  What is put
  * on the store of the context that the postmaster loads reaches the
  * handshakes of its children.
  *
@@ -73,6 +93,11 @@ pgtls_verify_watch_store(X509_STORE *store)
 
 	if (store == NULL)
 		return;
+	if (X509_STORE_get_cleanup(store) != note_end)
+	{
+		next_cleanup = X509_STORE_get_cleanup(store);
+		X509_STORE_set_cleanup(store, note_end);
+	}
 	current = X509_STORE_get_cert_crl(store);
 	if (current == note_crl)
 		return;
@@ -117,6 +142,7 @@ read_accepted_chain(STACK_OF(X509) *chain, X509_STORE *store, Verdict *verdict)
 	{
 		TimestampTz until = pgtls_ossl_time(X509_get0_notAfter(sk_X509_value(chain, i)));
 
+		/* PGTLS_NO_TIME is DT_NOBEGIN */
 		if (until < verdict->chain_until)
 		{
 			verdict->chain_until = until;
@@ -146,7 +172,7 @@ read_accepted_chain(STACK_OF(X509) *chain, X509_STORE *store, Verdict *verdict)
  * cryptography.  Not known without a client certificate.
  */
 void
-pgtls_verify_handshake(SSL *ssl, TimestampTz now, Verdict *verdict)
+pgtls_verify_handshake(SSL *ssl, Verdict *verdict)
 {
 	STACK_OF(X509) *chain = SSL_get0_verified_chain(ssl);
 
@@ -156,7 +182,8 @@ pgtls_verify_handshake(SSL *ssl, TimestampTz now, Verdict *verdict)
 		return;
 	read_accepted_chain(chain, SSL_CTX_get_cert_store(SSL_get_SSL_CTX(ssl)),
 						verdict);
-	verdict->checked_at = now;
+	verdict->checked_at = handshake_time != DT_NOBEGIN ? handshake_time :
+		GetCurrentTimestamp();
 }
 
 /*
@@ -385,7 +412,7 @@ pgtls_verify_at(Verdict *verdict, TimestampTz now)
 	if (!verdict->known || !verdict->acceptable)
 		return;
 
-	if (verdict->chain_until <= now)
+	if (verdict->chain_until <= now && verdict->chain_until != DT_NOBEGIN)
 	{
 		verdict->acceptable = false;
 		verdict->chain_status = CHAIN_EXPIRED;

@@ -58,7 +58,8 @@ typedef struct Verdict
 	int			depth;			/* where in the chain, 0 is the leaf */
 	int			chain_length;	/* certificates in the chain, root included */
 	TimestampTz checked_at;
-	TimestampTz chain_until;	/* earliest notAfter of the chain */
+	TimestampTz chain_until;	/* earliest notAfter of the chain; DT_NOBEGIN
+								 * for not known */
 	TimestampTz crl_until;		/* earliest nextUpdate of the CRLs that it was
 								 * checked against; DT_NOEND for no CRL, or one
 								 * without an end; DT_NOBEGIN for not known */
@@ -67,7 +68,7 @@ typedef struct Verdict
 } Verdict;
 
 extern void pgtls_verify_watch_store(X509_STORE *store);
-extern void pgtls_verify_handshake(SSL *ssl, TimestampTz now, Verdict *verdict);
+extern void pgtls_verify_handshake(SSL *ssl, Verdict *verdict);
 extern bool pgtls_verify_again(SSL *ssl, TimestampTz now, Verdict *verdict);
 extern bool pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,
 							   TimestampTz now, Verdict *verdict);

@@ -330,11 +330,11 @@ sub set_ident
 	return spew($self->datadir . '/pg_ident.conf', map { "$_\n" } @lines);
 }
 
-=head2 $c->postmaster_alive, kill_backend($pid, $signal), memory_kb($pid), children
+=head2 $c->postmaster_alive, kill_backend($pid, $signal), memory_kb($pid), children, processes(qr/.../)
 
 Signal is C<KILL> by default; memory is the resident set, undef for a process
 that is gone.  children gives the titles of the server's processes (as ps shows
-them), by process id.
+them), by process id.  processes finds others, by their command lines.
 
 =cut
 
@@ -362,19 +362,27 @@ sub memory_kb
 	return _slurp("/proc/$pid/status") =~ /^VmRSS:\s*(\d+)/m ? $1 : undef;
 }
 
+sub _commands
+{
+	return map { /(\d+)/ => _slurp("$_/cmdline") =~ s/[\0\s]*\z//r =~ tr/\0/ /r } glob '/proc/[0-9]*';
+}
+
 sub children
 {
 	my ($self) = @_;
-	my %children;
+	my %commands = _commands();
+	my $parent = $self->pid // 0;
 
-	foreach my $dir (glob '/proc/[0-9]*')
-	{
-		my ($pid) = $dir =~ /(\d+)/;
+	return map { $_ => $commands{$_} }
+	  grep { _slurp("/proc/$_/stat") =~ /\A\d+ \(.*\) \S $parent /s } keys %commands;
+}
 
-		next unless _slurp("$dir/stat") =~ /\A\d+ \(.*\) \S (\d+)/s && $1 == ($self->pid // 0);
-		$children{$pid} = _slurp("$dir/cmdline") =~ s/[\0\s]*\z//r;
-	}
-	return %children;
+sub processes
+{
+	my ($self, $regex) = @_;
+	my %commands = _commands();
+
+	return grep { $_ != $$ && $commands{$_} =~ $regex } keys %commands;
 }
 
 =head2 TlsCluster->pg_config('bindir'), TlsCluster->pg_version

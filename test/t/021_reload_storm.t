@@ -177,10 +177,7 @@ ok($c->poll_until(sub {
 }), 'the dry run waits for the passphrase');
 $c->kill_backend($worker);
 ok($c->wait_for_log(qr/ready to accept connections/, $mark), 'restarted');
-foreach my $file (glob '/proc/[0-9]*/cmdline')
-{
-	kill 'TERM', $file =~ /(\d+)/ if -r $file && slurp($file) =~ /sleep.1234568/;
-}
+kill 'TERM', $c->processes(qr/sleep 1234568/);
 ok($c->poll_query('SELECT active, generation FROM pg_tls_status', "t|$generation", unix => 1), 'the state is right');
 $c->set_conf({ ssl_passphrase_command => 'echo secret' });
 is($c->query('SELECT ok, generation FROM pg_tls_reload()', unix => 1), 't|' . ($generation + 1), 'and reloads work');
