@@ -162,7 +162,9 @@ CREATE FUNCTION pg_tls_status(
     OUT openssl_version text,
     OUT openssl_conf text,
     OUT fips boolean,
-    OUT monitor_pid integer
+    OUT monitor_pid integer,
+    OUT verdicts_pending integer,
+    OUT chains_refused bigint
 )
 RETURNS record
 AS 'MODULE_PATHNAME', 'pg_tls_status'
@@ -216,6 +218,11 @@ COMMENT ON COLUMN pg_tls_status.fips IS
 'OpenSSL uses its FIPS module by default';
 COMMENT ON COLUMN pg_tls_status.monitor_pid IS
 'process ID of pg_tls''s standing worker; NULL if it does not run';
+
+COMMENT ON COLUMN pg_tls_status.verdicts_pending IS
+'sessions with a client certificate that was not judged yet by the configuration in force';
+COMMENT ON COLUMN pg_tls_status.chains_refused IS
+'sessions since the server started whose certificates found no room in pg_tls.chain_memory, so that they cannot be judged after a reload';
 
 CREATE FUNCTION pg_tls_reloads(
     OUT attempt bigint,
@@ -271,6 +278,22 @@ LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION pg_tls_check() IS
 'dry run of a reload: would the server load its TLS files now, why not, and what would a success hide? Changes nothing; may run ssl_passphrase_command';
 
+CREATE FUNCTION pg_tls_check_sessions(
+    OUT pid integer,
+    OUT client_dn text,
+    OUT client_serial numeric,
+    OUT client_fingerprint text,
+    OUT chain_status text,
+    OUT chain_error text,
+    OUT crl_status text
+)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pg_tls_check_sessions'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE ROWS 10;
+
+COMMENT ON FUNCTION pg_tls_check_sessions() IS
+'sessions whose certificates the server would no longer accept if it reloaded its files now, and why; an error if it could not load them';
+
 CREATE FUNCTION pg_tls_reload(timeout interval DEFAULT '10s')
 RETURNS pg_tls_reloads
 AS 'MODULE_PATHNAME', 'pg_tls_reload'
@@ -287,6 +310,7 @@ COMMENT ON FUNCTION pg_tls_reload(interval) IS
 REVOKE ALL ON FUNCTION pg_tls_status() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pg_tls_reloads() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pg_tls_check() FROM PUBLIC;
+REVOKE ALL ON FUNCTION pg_tls_check_sessions() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pg_tls_reload(interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION pg_tls_status() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION pg_tls_reloads() TO pg_monitor;

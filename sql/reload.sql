@@ -8,13 +8,16 @@ SELECT ssl_setting = current_setting('ssl')::boolean AS setting,
        active = (generation IS NOT NULL) AS generation,
        attempts >= failures AS counters,
        monitor_pid > 0 AS monitor,
-       openssl_version LIKE 'OpenSSL %' AS openssl
+       openssl_version LIKE 'OpenSSL %' AS openssl,
+       verdicts_pending, chains_refused
 FROM pg_tls_status;
 
 SELECT count(*) <= 128 AS bounded, count(*) = least(128, (SELECT attempts FROM pg_tls_status)) AS complete
 FROM pg_tls_reloads;
 
 SELECT ok, error FROM pg_tls_check();
+
+SELECT * FROM pg_tls_check_sessions();
 
 -- bad timeouts
 SELECT pg_tls_reload('0');

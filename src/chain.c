@@ -37,6 +37,7 @@
 
 #include "certificate.h"
 #include "chain.h"
+#include "pg_tls.h"
 
 /* With its link, a block fills four cache lines. */
 #define BLOCK_DATA		252
@@ -152,7 +153,7 @@ pgtls_chain_shmem_init(void *area, bool found)
 		return;
 
 	memset(arena, 0, sizeof(Arena));
-	arena->lock = &(GetNamedLWLockTranche("pg_tls"))->lock;
+	arena->lock = &(GetNamedLWLockTranche("pg_tls"))[PGTLS_LOCK_CHAIN].lock;
 	arena->nobjects = n;
 	arena->nbuckets = n;
 	arena->nblocks = (pgtls_chain_shmem_size() - header_size()) / sizeof(Block);
@@ -413,6 +414,97 @@ pgtls_chain_release(ChainRef chain)
 	while (n > 0)
 		forget(members[--n]);
 	LWLockRelease(arena->lock);
+}
+
+/* Keep everybody from changing the arena. */
+void
+pgtls_chain_lock(void)
+{
+	LWLockAcquire(arena->lock, LW_SHARED);
+}
+
+void
+pgtls_chain_unlock(void)
+{
+	LWLockRelease(arena->lock);
+}
+
+/*
+ * Copy a chain to memory of the caller.  The caller holds the lock, and knows
+ * that a session still refers to the chain.
+ */
+ChainCopy *
+pgtls_chain_copy(ChainRef chain)
+{
+	int32		members[MAX_CERTIFICATES];
+	int			n = objects[chain].length / sizeof(int32);
+	Size		size = offsetof(ChainCopy, length) + n * sizeof(int);
+	ChainCopy  *copy;
+	unsigned char *to;
+
+	read_object(&objects[chain], (unsigned char *) members);
+	for (int i = 0; i < n; i++)
+		size += objects[members[i]].length;
+	copy = palloc(size);
+	copy->count = n;
+	to = (unsigned char *) &copy->length[n];
+	for (int i = 0; i < n; i++)
+	{
+		copy->length[i] = objects[members[i]].length;
+		read_object(&objects[members[i]], to);
+		to += copy->length[i];
+	}
+	return copy;
+}
+
+/*
+ * Make certificates of a copy again, for the caller to free.  False if memory
+ * ran out.
+ */
+bool
+pgtls_chain_parse(const ChainCopy *copy, X509 **leaf, STACK_OF(X509) **sent)
+{
+	const unsigned char *from = (const unsigned char *) &copy->length[copy->count];
+	bool		ok;
+
+	*leaf = NULL;
+	*sent = sk_X509_new_null();
+	ok = *sent != NULL;
+	for (int i = 0; ok && i < copy->count; i++)
+	{
+		const unsigned char *der = from;
+		X509	   *cert = d2i_X509(NULL, &der, copy->length[i]);
+
+		from += copy->length[i];
+		if (cert == NULL)
+			ok = false;
+		else if (i == 0)
+			*leaf = cert;
+		else if (!sk_X509_push(*sent, cert))
+		{
+			X509_free(cert);
+			ok = false;
+		}
+	}
+	if (!ok)
+	{
+		X509_free(*leaf);
+		sk_X509_pop_free(*sent, X509_free);
+	}
+	ERR_clear_error();
+	return ok;
+}
+
+/* How many sessions' certificates have found no room. */
+uint64
+pgtls_chain_refused(void)
+{
+	uint64		refused;
+
+	LWLockAcquire(arena->lock, LW_SHARED);
+	refused = arena->refused;
+	LWLockRelease(arena->lock);
+	return refused;
 }
 
 #ifdef PGTLS_TEST

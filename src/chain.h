@@ -29,4 +29,18 @@ extern ChainRef pgtls_chain_acquire(X509 *leaf, STACK_OF(X509) *sent,
 									STACK_OF(X509) *verified);
 extern void pgtls_chain_release(ChainRef chain);
 
+/* The certificates of a chain, one after the other in DER. */
+typedef struct ChainCopy
+{
+	int			count;
+	int			length[FLEXIBLE_ARRAY_MEMBER];	/* then the certificates */
+} ChainCopy;
+
+extern void pgtls_chain_lock(void);
+extern void pgtls_chain_unlock(void);
+extern ChainCopy *pgtls_chain_copy(ChainRef chain);
+extern bool pgtls_chain_parse(const ChainCopy *copy, X509 **leaf,
+							  STACK_OF(X509) **sent);
+extern uint64 pgtls_chain_refused(void);
+
 #endif							/* PGTLS_CHAIN_H */

@@ -35,6 +35,7 @@
 #include "check.h"
 #include "certificate.h"
 #include "compat.h"
+#include "judge.h"
 #include "monitor.h"
 #include "ossl.h"
 #include "pg_tls.h"
@@ -52,6 +53,7 @@ static bool reading_settings = false;
 static List *messages = NIL;	/* of char *, in TopMemoryContext */
 
 PG_FUNCTION_INFO_V1(pg_tls_check);
+PG_FUNCTION_INFO_V1(pg_tls_check_sessions);
 
 void
 pgtls_check_define_settings(void)
@@ -456,10 +458,47 @@ add_warnings(CheckResult *result)
  * ----------------------------------------------------------------
  */
 
+/* Keep a session that the new context refuses. */
+static void
+collect_refused(const SessionKey *key, const Verdict *verdict, void *arg)
+{
+	CheckResult *result = arg;
+	CheckedSession *session;
+	X509	   *leaf;
+	STACK_OF(X509) *sent;
+	CertInfo	info;
+
+	if (!pgtls_verify_refused(verdict) || !pgtls_session_read_chain(key, &leaf, &sent))
+		return;
+	session = palloc0(sizeof(CheckedSession));
+	session->pid = key->pid;
+	session->chain_status = unconstify(char *, pgtls_verify_chain_status(verdict));
+	session->chain_error = pgtls_session_error(verdict);
+	session->crl_status = unconstify(char *, pgtls_verify_crl_status(verdict));
+	if (pgtls_certificate_read(leaf, &info))
+	{
+		session->client_dn = info.subject;
+		session->client_serial = info.serial;
+		session->client_fingerprint = palloc(2 * PGTLS_SHA256_LEN + 1);
+		for (int i = 0; i < PGTLS_SHA256_LEN; i++)
+			sprintf(session->client_fingerprint + 2 * i, "%02x", info.fingerprint[i]);
+	}
+	X509_free(leaf);
+	sk_X509_pop_free(sent, X509_free);
+	result->sessions = lappend(result->sessions, session);
+}
+
 /*
- * The result as one message: "ok", "ssl", the error and the warnings, each
- * with a terminator.
+ * The result goes as one message of strings with terminators: "ok", "ssl",
+ * the error, the number of warnings, the warnings, and seven for each session.
  */
+static void
+put_string(StringInfo buf, const char *string)
+{
+	appendBinaryStringInfo(buf, string != NULL ? string : "",
+						   (string != NULL ? strlen(string) : 0) + 1);
+}
+
 static void
 send_result(shm_mq_handle *queue, const CheckResult *result)
 {
@@ -467,16 +506,23 @@ send_result(shm_mq_handle *queue, const CheckResult *result)
 	ListCell   *lc;
 
 	initStringInfo(&buf);
-	appendStringInfoString(&buf, result->ok ? "t" : "f");
-	appendStringInfoChar(&buf, '\0');
-	appendStringInfoString(&buf, result->ssl ? "t" : "f");
-	appendStringInfoChar(&buf, '\0');
-	appendStringInfoString(&buf, result->error != NULL ? result->error : "");
-	appendStringInfoChar(&buf, '\0');
+	put_string(&buf, result->ok ? "t" : "f");
+	put_string(&buf, result->ssl ? "t" : "f");
+	put_string(&buf, result->error);
+	put_string(&buf, psprintf("%d", list_length(result->warnings)));
 	foreach(lc, result->warnings)
+		put_string(&buf, lfirst(lc));
+	foreach(lc, result->sessions)
 	{
-		appendStringInfoString(&buf, (char *) lfirst(lc));
-		appendStringInfoChar(&buf, '\0');
+		const CheckedSession *session = lfirst(lc);
+
+		put_string(&buf, psprintf("%d", session->pid));
+		put_string(&buf, session->client_dn);
+		put_string(&buf, session->client_serial);
+		put_string(&buf, session->client_fingerprint);
+		put_string(&buf, session->chain_status);
+		put_string(&buf, session->chain_error);
+		put_string(&buf, session->crl_status);
 	}
 	(void) pgtls_shm_mq_send(queue, buf.len, buf.data);
 }
@@ -492,6 +538,7 @@ pgtls_check_main(Datum arg)
 	dsm_segment *segment;
 	shm_mq	   *queue;
 	shm_mq_handle *handle;
+	bool		sessions;
 	CheckResult result;
 
 	pqsignal(SIGTERM, terminate);
@@ -501,6 +548,7 @@ pgtls_check_main(Datum arg)
 	segment = dsm_attach(DatumGetUInt32(arg));
 	if (segment == NULL)
 		proc_exit(0);			/* the caller has gone */
+	sessions = MyBgworkerEntry->bgw_extra[0] != '\0';
 	queue = dsm_segment_address(segment);
 	shm_mq_set_sender(queue, MyProc);
 	handle = shm_mq_attach(queue, segment, NULL);
@@ -508,6 +556,8 @@ pgtls_check_main(Datum arg)
 	load(&result);
 	if (new_context != NULL && !terminated)
 		add_warnings(&result);
+	if (sessions && new_context != NULL && ssl_ca_file[0] != '\0' && !terminated)
+		pgtls_judge_sessions(new_context, 0, JUDGE_ALL, collect_refused, &result);
 	if (!terminated)
 		send_result(handle, &result);
 	proc_exit(0);
@@ -519,7 +569,7 @@ pgtls_check_main(Datum arg)
  * ----------------------------------------------------------------
  */
 
-/* The next string of the message; NULL after the last one. */
+/* The next string of the message. */
 static char *
 next_string(char **position, const char *end)
 {
@@ -527,7 +577,7 @@ next_string(char **position, const char *end)
 	char	   *terminator = memchr(result, '\0', end - result);
 
 	if (terminator == NULL)
-		return NULL;
+		elog(ERROR, "invalid message from the dry run");
 	*position = terminator + 1;
 	return result;
 }
@@ -539,7 +589,7 @@ receive_result(shm_mq_handle *queue, TimestampTz deadline, CheckResult *result)
 	void	   *data;
 	char	   *copy;
 	char	   *position;
-	char	   *string;
+	char	   *end;
 
 	for (;;)
 	{
@@ -566,20 +616,30 @@ receive_result(shm_mq_handle *queue, TimestampTz deadline, CheckResult *result)
 	copy = palloc(size);
 	memcpy(copy, data, size);
 	position = copy;
+	end = copy + size;
 	memset(result, 0, sizeof(*result));
-	string = next_string(&position, copy + size);
-	result->ok = string != NULL && string[0] == 't';
-	string = next_string(&position, copy + size);
-	result->ssl = string != NULL && string[0] == 't';
-	result->error = next_string(&position, copy + size);
-	if (result->error == NULL)
-		elog(ERROR, "invalid message from the dry run");
-	while ((string = next_string(&position, copy + size)) != NULL)
-		result->warnings = lappend(result->warnings, string);
+	result->ok = next_string(&position, end)[0] == 't';
+	result->ssl = next_string(&position, end)[0] == 't';
+	result->error = next_string(&position, end);
+	for (int n = atoi(next_string(&position, end)); n > 0; n--)
+		result->warnings = lappend(result->warnings, next_string(&position, end));
+	while (position < end)
+	{
+		CheckedSession *session = palloc(sizeof(CheckedSession));
+
+		session->pid = atoi(next_string(&position, end));
+		session->client_dn = next_string(&position, end);
+		session->client_serial = next_string(&position, end);
+		session->client_fingerprint = next_string(&position, end);
+		session->chain_status = next_string(&position, end);
+		session->chain_error = next_string(&position, end);
+		session->crl_status = next_string(&position, end);
+		result->sessions = lappend(result->sessions, session);
+	}
 }
 
 void
-pgtls_check_run(TimestampTz deadline, CheckResult *result)
+pgtls_check_run(bool sessions, TimestampTz deadline, CheckResult *result)
 {
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *worker_handle;
@@ -593,6 +653,7 @@ pgtls_check_run(TimestampTz deadline, CheckResult *result)
 
 	pgtls_monitor_worker(&worker, "pg_tls check", "pgtls_check_main");
 	worker.bgw_main_arg = UInt32GetDatum(dsm_segment_handle(segment));
+	worker.bgw_extra[0] = sessions;
 	worker.bgw_notify_pid = MyProcPid;
 	if (!RegisterDynamicBackgroundWorker(&worker, &worker_handle))
 		ereport(ERROR,
@@ -628,7 +689,7 @@ pg_tls_check(PG_FUNCTION_ARGS)
 	Row			row;
 
 	pgtls_require_preload();
-	pgtls_check_run(DT_NOEND, &result);
+	pgtls_check_run(false, DT_NOEND, &result);
 
 	if (result.ok && !result.ssl)
 		result.warnings = lcons("\"ssl\" is off: after a reload the server would not offer TLS",
@@ -641,4 +702,51 @@ pg_tls_check(PG_FUNCTION_ARGS)
 		pgtls_row_message(&row, result.error);
 	pgtls_row_messages(&row, result.warnings);
 	PG_RETURN_DATUM(pgtls_row_return(&row, fcinfo));
+}
+
+static void
+add_text(Row *row, const char *utf8)
+{
+	pgtls_row_text(row, utf8[0] != '\0' ? utf8 : NULL);
+}
+
+/*
+ * pg_tls_check_sessions() returns SETOF record
+ *
+ * Raises an error if the files could not be loaded, without preloading, or if
+ * no worker can be started.
+ */
+Datum
+pg_tls_check_sessions(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	CheckResult result;
+	ListCell   *lc;
+
+	pgtls_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+	pgtls_check_run(true, DT_NOEND, &result);
+	if (!result.ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("the server could not load its TLS files"),
+				 errdetail("%s", result.error),
+				 errhint("Until this is mended, a reload leaves the old files in force.")));
+
+	foreach(lc, result.sessions)
+	{
+		const CheckedSession *session = lfirst(lc);
+		Row			row;
+
+		pgtls_row_begin(&row);
+		pgtls_row_int(&row, session->pid);
+		add_text(&row, session->client_dn);
+		pgtls_row_numeric(&row, session->client_serial[0] != '\0' ? session->client_serial : NULL);
+		add_text(&row, session->client_fingerprint);
+		add_text(&row, session->chain_status);
+		add_text(&row, session->chain_error);
+		add_text(&row, session->crl_status);
+		pgtls_row_store(&row, rsinfo);
+	}
+	return (Datum) 0;
 }

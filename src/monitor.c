@@ -4,31 +4,102 @@
  *	  Background workers.
  *
  * The monitor is a standing worker, connected to no database, that does what
- * has to be done in time without anybody asking.  The verifier is a process
- * that it has started after each reload: forked from the postmaster when the
- * reload is over, it inherits what the postmaster has loaded.
+ * has to be done in time without anybody asking.
+ *
+ * The verifier is a process that the monitor has started when the verdicts on
+ * connected sessions may have changed: after a reload, when the clock brings
+ * a change, or when files appeared in ssl_crl_dir.  It is forked from the
+ * postmaster, after a load that was under way, and so inherits the trust
+ * store that the server uses; it judges the sessions by that, ends those that
+ * have to end, and exits.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include <dirent.h>
 #include <signal.h>
+#include <sys/stat.h>
 
+#include "libpq/libpq.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lwlock.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "compat.h"
+#include "judge.h"
 #include "monitor.h"
+#include "ossl.h"
+#include "pg_tls.h"
+#include "reload.h"
+#include "session.h"
+
+/* While something is to be done that cannot be done yet, try so often. */
+#define RETRY_INTERVAL	1000	/* milliseconds */
+
+typedef enum InvalidSessions
+{
+	INVALID_REPORT,
+	INVALID_TERMINATE
+} InvalidSessions;
+
+static const struct config_enum_entry invalid_sessions_options[] = {
+	{"report", INVALID_REPORT, false},
+	{"terminate", INVALID_TERMINATE, false},
+	{NULL, 0, false}
+};
+
+static int	invalid_sessions;	/* pg_tls.invalid_sessions */
+static int	watch_interval;		/* pg_tls.watch_interval, in milliseconds */
 
 typedef struct MonitorShared
 {
 	int			pid;			/* of the monitor, 0 if it does not run */
+	int			pgproc;			/* number of its PGPROC */
+
+	/*
+	 * Held by the verifier while it runs.  The monitor starts one at a time;
+	 * but if the monitor itself is started again, another one may still run.
+	 */
+	LWLock	   *verifier_lock;
 } MonitorShared;
 
-static MonitorShared *shared = NULL;
+static MonitorShared *shared = NULL;	/* NULL without preloading */
+
+void
+pgtls_monitor_define_settings(void)
+{
+	DefineCustomEnumVariable("pg_tls.invalid_sessions",
+							 "Sets what happens to sessions whose client certificate the server would no longer accept.",
+							 "\"report\" shows them in pg_stat_tls, \"terminate\" ends them.",
+							 &invalid_sessions,
+							 INVALID_REPORT,
+							 invalid_sessions_options,
+							 PGC_SIGHUP,
+							 0,
+							 NULL, NULL, NULL);
+	DefineCustomIntVariable("pg_tls.watch_interval",
+							"Sets how often pg_tls looks whether anything has changed by itself.",
+							NULL,
+							&watch_interval,
+							10000,
+							100,
+							INT_MAX,
+							PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+}
+
+
+/* ----------------------------------------------------------------
+ *		Shared memory
+ * ----------------------------------------------------------------
+ */
 
 Size
 pgtls_monitor_shmem_size(void)
@@ -41,7 +112,10 @@ pgtls_monitor_shmem_init(void *area, bool found)
 {
 	shared = area;
 	if (!found)
+	{
 		memset(shared, 0, sizeof(MonitorShared));
+		shared->verifier_lock = &(GetNamedLWLockTranche("pg_tls"))[PGTLS_LOCK_VERIFIER].lock;
+	}
 }
 
 /* Process ID of the monitor, 0 if it does not run. */
@@ -50,6 +124,20 @@ pgtls_monitor_pid(void)
 {
 	return shared != NULL ? *(volatile int *) &shared->pid : 0;
 }
+
+/* Have the monitor look at once.  Any backend may call this. */
+void
+pgtls_monitor_wake(void)
+{
+	if (pgtls_monitor_pid() != 0)
+		SetLatch(&GetPGProcByNumber(*(volatile int *) &shared->pgproc)->procLatch);
+}
+
+
+/* ----------------------------------------------------------------
+ *		Starting workers
+ * ----------------------------------------------------------------
+ */
 
 /* Fill in a worker that runs once. */
 void
@@ -76,24 +164,192 @@ pgtls_monitor_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/*
- * Main function of the verifier.  It judges nothing yet; but that it was
- * forked tells the postmaster that its load is over (reload.c).
+
+/* ----------------------------------------------------------------
+ *		The verifier
+ * ----------------------------------------------------------------
  */
+
+/* A new verdict on a session. */
+static void
+take_verdict(const SessionKey *key, const Verdict *verdict, void *arg)
+{
+	pgtls_session_judge(key, verdict);
+}
+
+/*
+ * The server reloads something that nobody lets us see: no verdict is known
+ * any more.
+ */
+static void
+forget_verdicts(void)
+{
+	SessionKey *keys;
+	int			n = pgtls_session_list(&keys);
+	Verdict		unknown;
+
+	memset(&unknown, 0, sizeof(unknown));
+	unknown.recheck_at = DT_NOEND;
+	for (int i = 0; i < n; i++)
+		pgtls_session_judge(&keys[i], &unknown);
+}
+
+/*
+ * End the sessions whose certificates are refused.  These are not only those
+ * that have just been judged: the setting may be new.
+ */
+static void
+terminate_refused(void)
+{
+	SessionKey *keys;
+	int			n = pgtls_session_list(&keys);
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < n; i++)
+	{
+		Verdict		verdict = keys[i].verdict;
+		char	   *certificate;
+
+		pgtls_verify_at(&verdict, now);
+		if (!pgtls_verify_refused(&verdict))
+			continue;
+		certificate = pgtls_session_describe(&keys[i]);
+		if (certificate == NULL || !pgtls_session_terminate(&keys[i], &verdict))
+			continue;
+		ereport(LOG,
+				(errmsg("terminating connection with PID %d, since its client certificate is no longer acceptable",
+						keys[i].pid),
+				 errdetail("Certificate %s: %s.", certificate, pgtls_session_error(&verdict))));
+	}
+}
+
+/* Main function of the verifier; the argument is a JudgeScope. */
 void
 pgtls_verifier_main(Datum arg)
 {
+	JudgeScope	scope = DatumGetInt32(arg);
+	SSL_CTX    *context;
+
+	BackgroundWorkerUnblockSignals();
+	if (shared == NULL)
+		proc_exit(0);			/* another library than the one preloaded */
+
+	MemoryContextSwitchTo(TopMemoryContext);
+	LWLockAcquire(shared->verifier_lock, LW_EXCLUSIVE);
+	if (pgtls_reload_context(&context))
+		pgtls_judge_sessions(context, pgtls_reload_generation(), scope, take_verdict, NULL);
+	else
+		forget_verdicts();
+	if (invalid_sessions == INVALID_TERMINATE)
+		terminate_refused();
+	LWLockRelease(shared->verifier_lock);
 	proc_exit(0);
 }
 
-/* Start the verifier; false if there is no worker slot for it. */
+
+/* ----------------------------------------------------------------
+ *		The monitor
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * What ssl_crl_dir holds, in a number: it changes when files come, go, or are
+ * replaced.  The server looks into that directory at each connection.
+ */
+static uint64
+crl_dir_state(void)
+{
+	uint64		state = 0;
+	DIR		   *dir;
+	struct dirent *entry;
+
+	if (ssl_crl_dir[0] == '\0' || (dir = opendir(ssl_crl_dir)) == NULL)
+		return 0;
+	while ((entry = readdir(dir)) != NULL)
+	{
+		char		path[MAXPGPATH];
+		struct stat st;
+		uint64		hash = UINT64CONST(14695981039346656037);
+		uint64		parts[4];
+
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", ssl_crl_dir, entry->d_name);
+		if (stat(path, &st) != 0)
+			continue;
+		parts[0] = st.st_ino;
+		parts[1] = st.st_size;
+		parts[2] = st.st_mtim.tv_sec;
+		parts[3] = st.st_mtim.tv_nsec;
+
+		/* FNV-1a; the order of the entries does not matter */
+		for (const char *p = entry->d_name; *p != '\0'; p++)
+			hash = (hash ^ (unsigned char) *p) * UINT64CONST(1099511628211);
+		for (size_t i = 0; i < sizeof(parts); i++)
+			hash = (hash ^ ((unsigned char *) parts)[i]) * UINT64CONST(1099511628211);
+		state += hash;
+	}
+	closedir(dir);
+	return state;
+}
+
+/* A verifier that was started, or is yet to be. */
+static BackgroundWorkerHandle *verifier = NULL;
+static bool verifier_wanted = false;
+static JudgeScope verifier_scope = JUDGE_DUE;
+
+static void
+want_verifier(JudgeScope scope)
+{
+	verifier_wanted = true;
+	verifier_scope = Max(verifier_scope, scope);
+}
+
+/* Start the verifier if it is wanted; false if that has to wait. */
 static bool
 start_verifier(void)
 {
 	BackgroundWorker worker;
+	pid_t		pid;
+
+	if (verifier != NULL)
+	{
+		if (GetBackgroundWorkerPid(verifier, &pid) != BGWH_STOPPED)
+			return false;
+		pfree(verifier);
+		verifier = NULL;
+	}
+	if (!verifier_wanted)
+		return true;
 
 	pgtls_monitor_worker(&worker, "pg_tls verifier", "pgtls_verifier_main");
-	return RegisterDynamicBackgroundWorker(&worker, NULL);
+	worker.bgw_main_arg = Int32GetDatum(verifier_scope);
+	worker.bgw_notify_pid = MyProcPid;
+	if (!RegisterDynamicBackgroundWorker(&worker, &verifier))
+	{
+		verifier = NULL;
+		return false;
+	}
+	verifier_wanted = false;
+	verifier_scope = JUDGE_DUE;
+	return true;
+}
+
+/* Whether verdicts are due; and if not, when, in milliseconds from now. */
+static bool
+verdicts_due(long *timeout)
+{
+	int			pending;
+	TimestampTz next = pgtls_session_next_check(pgtls_reload_current_generation(), &pending);
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!pgtls_reload_is_seen())
+		return false;			/* there is nothing to judge by */
+	if (next <= now)
+		return true;
+	if (next != DT_NOEND)
+		*timeout = Min(*timeout, (next - now) / 1000 + 1);
+	return false;
 }
 
 static void
@@ -107,7 +363,7 @@ monitor_exit(int code, Datum arg)
 void
 pgtls_monitor_main(Datum arg)
 {
-	bool		verify = false;
+	uint64		crl_dir;
 
 	if (shared == NULL)
 		proc_exit(1);			/* another library than the one preloaded */
@@ -115,12 +371,20 @@ pgtls_monitor_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
+	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "pg_tls monitor",
+												ALLOCSET_DEFAULT_SIZES));
 
+	shared->pgproc = pgtls_pgproc_number();
+	pg_write_barrier();
 	shared->pid = MyProcPid;
 	on_shmem_exit(monitor_exit, (Datum) 0);
+	crl_dir = crl_dir_state();
 
 	while (!ShutdownRequestPending)
 	{
+		long		timeout = watch_interval;
+		uint64		new_crl_dir;
+
 		if (ConfigReloadPending)
 		{
 			/*
@@ -129,14 +393,21 @@ pgtls_monitor_main(Datum arg)
 			 */
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
-			verify = true;
+			timeout = watch_interval;
+			want_verifier(JUDGE_DUE);
 		}
-		if (verify && start_verifier())
-			verify = false;
+		new_crl_dir = crl_dir_state();
+		if (new_crl_dir != crl_dir)
+			want_verifier(JUDGE_ALL);
+		crl_dir = new_crl_dir;
+		if (verdicts_due(&timeout))
+			want_verifier(JUDGE_DUE);
 
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (verify ? WL_TIMEOUT : 0),
-						 1000L, PG_WAIT_EXTENSION);
+		if (!start_verifier())
+			timeout = Min(timeout, RETRY_INTERVAL);
+
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 timeout, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}

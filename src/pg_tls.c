@@ -49,7 +49,7 @@ shmem_request(void)
 
 	for (int i = 0; i < (int) lengthof(areas); i++)
 		RequestAddinShmemSpace(areas[i].size());
-	RequestNamedLWLockTranche("pg_tls", 1);
+	RequestNamedLWLockTranche("pg_tls", PGTLS_NUM_LOCKS);
 }
 
 /* Runs in the postmaster, at start and after a crash of a backend. */
@@ -109,6 +109,7 @@ _PG_init(void)
 
 	pgtls_chain_define_settings();
 	pgtls_check_define_settings();
+	pgtls_monitor_define_settings();
 	MarkGUCPrefixReserved("pg_tls");
 
 	pgtls_install_shmem_request(shmem_request, prev_shmem_request);

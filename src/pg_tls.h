@@ -8,6 +8,14 @@
 #ifndef PG_TLS_H
 #define PG_TLS_H
 
+/* Locks of the tranche "pg_tls", each used by the file that it is named for. */
+typedef enum PgTlsLock
+{
+	PGTLS_LOCK_CHAIN,
+	PGTLS_LOCK_VERIFIER,
+	PGTLS_NUM_LOCKS
+} PgTlsLock;
+
 /*
  * Raise an error unless pg_tls was preloaded, that is, unless it has shared
  * memory.

@@ -44,6 +44,7 @@
 
 #include "cell.h"
 #include "certificate.h"
+#include "chain.h"
 #include "check.h"
 #include "compat.h"
 #include "monitor.h"
@@ -51,6 +52,7 @@
 #include "pg_tls.h"
 #include "reload.h"
 #include "row.h"
+#include "session.h"
 #include "verify.h"
 
 /* How many attempts are remembered. */
@@ -102,6 +104,7 @@ typedef struct LoadAttempt
 typedef struct LoadSettings
 {
 	Passphrase	passphrase;
+	bool		has_ca;			/* client certificates are asked for */
 	int			min_version;	/* as ssl_min_protocol_version */
 	int			max_version;
 	char		cipher_list[2048];	/* TLS 1.2 and before */
@@ -149,6 +152,9 @@ typedef struct ReloadShared
 /* The postmaster's own. */
 static LoadState state;
 static LoadAttempt history[HISTORY_SIZE];
+
+/* What is loaded; children inherit it. */
+static SSL_CTX *loaded_context = NULL;
 
 /* Of the pending attempt. */
 static SSL_CTX *pending_context = NULL;
@@ -228,6 +234,7 @@ commit_pending(bool now)
 	state.loaded_at = GetCurrentTimestamp();
 	state.settings = pending_settings;
 	state.pending = 0;
+	loaded_context = pending_context;
 	pending_context = NULL;
 	publish(attempt);
 }
@@ -270,6 +277,7 @@ context_freed(void *parent, void *value, CRYPTO_EX_DATA *ad, int index,
 	{
 		/* replaced, or TLS was turned off */
 		state.loaded = 0;
+		loaded_context = NULL;
 		if (state.pending != 0)
 			commit_pending(true);
 		else
@@ -348,6 +356,7 @@ tls_load_begins(SSL_CTX *context, bool isServerStart)
 		attempt->trigger = TRIGGER_RELOAD;
 
 	memset(&pending_settings, 0, sizeof(pending_settings));
+	pending_settings.has_ca = ssl_ca_file[0] != '\0';
 	pending_settings.min_version = ssl_min_protocol_version;
 	pending_settings.max_version = ssl_max_protocol_version;
 	strlcpy(pending_settings.cipher_list, pgtls_cipher_list,
@@ -431,7 +440,7 @@ pgtls_reload_install_hooks(void)
 int64
 pgtls_reload_generation(void)
 {
-	if (pgtls_sni_is_on())
+	if (pgtls_sni_is_on() || state.loaded == 0)
 		return 0;
 	return state.generation;
 }
@@ -485,6 +494,16 @@ pgtls_reload_shmem_init(void *area, bool found)
  * ----------------------------------------------------------------
  */
 
+/*
+ * Whether the hook is called at all: a server with "ssl" on has loaded
+ * something, or tried to.
+ */
+static bool
+sees_loads(const LoadState *s)
+{
+	return !EnableSSL || (s->attempts > 0 && !pgtls_sni_is_on());
+}
+
 static void
 read_state(LoadState *copy)
 {
@@ -506,6 +525,47 @@ read_attempt(int64 number, LoadAttempt *copy)
 		pgtls_cell_read(&shared->history[i].changecount, &shared->history[i].attempt,
 						copy, sizeof(*copy)) &&
 		copy->attempt == number;
+}
+
+/*
+ * The generation of the configuration in force, as the postmaster has it now:
+ * 0 if none is loaded, or it cannot be known.
+ */
+int64
+pgtls_reload_current_generation(void)
+{
+	LoadState	s;
+
+	if (shared == NULL || pgtls_sni_is_on() ||
+		!pgtls_cell_read(&shared->state_changecount, &shared->state, &s, sizeof(s)))
+		return 0;
+	return s.loaded != 0 ? s.generation : 0;
+}
+
+/* Whether generations mean anything.  For any process. */
+bool
+pgtls_reload_is_seen(void)
+{
+	LoadState	s;
+
+	return shared != NULL &&
+		pgtls_cell_read(&shared->state_changecount, &shared->state, &s, sizeof(s)) &&
+		sees_loads(&s);
+}
+
+/*
+ * The configuration that this process inherited, by which clients are judged:
+ * NULL if it judges none.  False if it cannot be known.
+ */
+bool
+pgtls_reload_context(SSL_CTX **context)
+{
+	*context = NULL;
+	if (!sees_loads(&state))
+		return false;
+	if (loaded_context != NULL && state.settings.has_ca)
+		*context = loaded_context;
+	return true;
 }
 
 /*
@@ -610,16 +670,6 @@ openssl_version(int version)
 }
 
 /*
- * Whether the hook is called at all: a server with "ssl" on has loaded
- * something, or tried to.
- */
-static bool
-sees_loads(const LoadState *s)
-{
-	return !EnableSSL || (s->attempts > 0 && !pgtls_sni_is_on());
-}
-
-/*
  * pg_tls_status() returns record
  *
  * The view's one row.  Raises an error without preloading.
@@ -635,6 +685,7 @@ pg_tls_status(PG_FUNCTION_ARGS)
 	char	   *ciphers = NULL;
 	char	   *conf;
 	int			monitor_pid = pgtls_monitor_pid();
+	int			pending_verdicts;
 	Row			row;
 
 	read_state(&s);
@@ -700,6 +751,9 @@ pg_tls_status(PG_FUNCTION_ARGS)
 		pgtls_row_int(&row, monitor_pid);
 	else
 		pgtls_row_null(&row);
+	(void) pgtls_session_next_check(pgtls_reload_current_generation(), &pending_verdicts);
+	pgtls_row_int(&row, pending_verdicts);
+	pgtls_row_bigint(&row, (int64) pgtls_chain_refused());
 	PG_RETURN_DATUM(pgtls_row_return(&row, fcinfo));
 }
 
@@ -829,7 +883,7 @@ pg_tls_reload(PG_FUNCTION_ARGS)
 				 errdetail("Another module has taken the TLS init hook for itself."),
 				 errhint("Call pg_tls_check() and then pg_reload_conf().")));
 
-	pgtls_check_run(deadline, &check);
+	pgtls_check_run(false, deadline, &check);
 	if (!check.ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),

@@ -8,9 +8,14 @@
 #ifndef PGTLS_RELOAD_H
 #define PGTLS_RELOAD_H
 
+#include "ossl.h"
+
 extern void pgtls_reload_install_hooks(void);
 extern Size pgtls_reload_shmem_size(void);
 extern void pgtls_reload_shmem_init(void *area, bool found);
 extern int64 pgtls_reload_generation(void);
+extern int64 pgtls_reload_current_generation(void);
+extern bool pgtls_reload_is_seen(void);
+extern bool pgtls_reload_context(SSL_CTX **context);
 
 #endif							/* PGTLS_RELOAD_H */

@@ -15,9 +15,12 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "libpq/auth.h"
 #include "port/atomics.h"
 #include "storage/ipc.h"
+#include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
@@ -25,6 +28,7 @@
 #include "certificate.h"
 #include "chain.h"
 #include "compat.h"
+#include "monitor.h"
 #include "pg_tls.h"
 #include "reload.h"
 #include "row.h"
@@ -116,6 +120,7 @@ typedef struct LaterVerdict
 {
 	int			pid;
 	TimestampTz start;
+	bool		terminate;		/* the session has to end for it */
 	Verdict		verdict;
 } LaterVerdict;
 
@@ -151,6 +156,7 @@ StaticAssertDecl(TEXT_SPACE <= PG_UINT16_MAX, "texts are too large");
 static char *slots = NULL;		/* NULL without preloading */
 static int	nslots = 0;
 static ClientAuthentication_hook_type prev_client_authentication = NULL;
+static emit_log_hook_type prev_emit_log = NULL;
 
 PG_FUNCTION_INFO_V1(pg_stat_tls);
 PG_FUNCTION_INFO_V1(pg_tls_session);
@@ -479,11 +485,47 @@ session_authenticated(Port *port, int status)
 	if (info.has_certificate)
 	{
 		pgtls_verify_handshake(port->ssl, &info.verdict);
+		info.verdict.generation = info.generation;
 		info.chain = pgtls_chain_acquire(port->peer,
 										 SSL_get_peer_cert_chain(port->ssl),
 										 SSL_get0_verified_chain(port->ssl));
 	}
 	write_slot(get_slot(MyProcNumber), &info);
+
+	/*
+	 * If the server has loaded something else since the handshake, whoever
+	 * judged the sessions by that may have come too early for this one.
+	 */
+	pg_memory_barrier();
+	if (info.has_certificate && info.generation != pgtls_reload_current_generation())
+		pgtls_monitor_wake();
+}
+
+/*
+ * emit_log_hook: a session that has to end for its certificate's sake does so
+ * as by pg_terminate_backend(); tell the client, and the log, why.
+ *
+ * The struct is not ours to change, says elog.c, but for one field.  What is
+ * added here is what errdetail() would have set.
+ */
+static void
+explain_termination(ErrorData *edata)
+{
+	if (edata->elevel == FATAL && edata->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN &&
+		edata->detail == NULL && slots != NULL &&
+		MyProcNumber >= 0 && MyProcNumber < nslots)
+	{
+		SessionSlot *slot = get_slot(MyProcNumber);
+		LaterVerdict later;
+
+		if (slot->info.pid == MyProcPid &&
+			pgtls_cell_read(&slot->later_changecount, &slot->later, &later, sizeof(later)) &&
+			later.terminate && later.pid == MyProcPid && later.start == MyStartTimestamp)
+			edata->detail = psprintf("The client certificate is no longer acceptable: %s.",
+									 pgtls_session_error(&later.verdict));
+	}
+	if (prev_emit_log)
+		prev_emit_log(edata);
 }
 
 void
@@ -491,6 +533,173 @@ pgtls_session_install_hooks(void)
 {
 	prev_client_authentication = ClientAuthentication_hook;
 	ClientAuthentication_hook = session_authenticated;
+	prev_emit_log = emit_log_hook;
+	emit_log_hook = explain_termination;
+}
+
+
+/* ----------------------------------------------------------------
+ *		For those who judge sessions
+ * ----------------------------------------------------------------
+ */
+
+/* Why a certificate is refused, with the depth; allocated. */
+char *
+pgtls_session_error(const Verdict *verdict)
+{
+	return psprintf("%s (depth %d)", X509_verify_cert_error_string(verdict->error),
+					verdict->depth);
+}
+
+/*
+ * The sessions whose client has a certificate, with their verdicts.  Returns
+ * their number, and an array of them that is allocated.
+ */
+int
+pgtls_session_list(SessionKey **keys)
+{
+	SessionInfo *info = palloc(sizeof(SessionInfo));
+	int			n = 0;
+
+	*keys = palloc(Max(nslots, 1) * sizeof(SessionKey));
+	for (int i = 0; i < nslots; i++)
+	{
+		SessionKey *key = &(*keys)[n];
+
+		if (!read_slot(i, info) || !info->has_certificate)
+			continue;
+		read_later_verdict(i, info);
+		key->number = i;
+		key->pid = info->pid;
+		key->start = info->start;
+		key->chain = info->chain;
+		key->verdict = info->verdict;
+		n++;
+	}
+	pfree(info);
+	return n;
+}
+
+static bool
+is_current(const SessionKey *key)
+{
+	const volatile SessionInfo *info = &get_slot(key->number)->info;
+
+	return info->pid == key->pid && info->start == key->start;
+}
+
+/*
+ * The certificates that the client sent; the caller frees them.  False if
+ * the session has ended, or they were not kept.
+ */
+bool
+pgtls_session_read_chain(const SessionKey *key, X509 **leaf, STACK_OF(X509) **sent)
+{
+	ChainCopy  *copy = NULL;
+	bool		ok;
+
+	if (key->chain == PGTLS_NO_CHAIN)
+		return false;
+
+	/* a session gives its chain back after it has emptied its slot */
+	pgtls_chain_lock();
+	if (is_current(key))
+		copy = pgtls_chain_copy(key->chain);
+	pgtls_chain_unlock();
+	if (copy == NULL)
+		return false;
+	ok = pgtls_chain_parse(copy, leaf, sent);
+	pfree(copy);
+	return ok;
+}
+
+/* Give a session a new verdict.  For the verifier alone. */
+void
+pgtls_session_judge(const SessionKey *key, const Verdict *verdict)
+{
+	SessionSlot *slot = get_slot(key->number);
+	LaterVerdict later;
+
+	memset(&later, 0, sizeof(later));
+	later.pid = key->pid;
+	later.start = key->start;
+	later.verdict = *verdict;
+	pgtls_cell_write(&slot->later_changecount, &slot->later, &later, sizeof(later));
+}
+
+/*
+ * End a session, by a verdict that refuses it.  False if it has been told to
+ * already, or has ended by itself.  For the verifier alone.
+ */
+bool
+pgtls_session_terminate(const SessionKey *key, const Verdict *verdict)
+{
+	SessionSlot *slot = get_slot(key->number);
+	LaterVerdict later = slot->later;	/* which only we write */
+	bool		killed = false;
+
+	if (later.pid == key->pid && later.start == key->start && later.terminate)
+		return false;
+
+	later.pid = key->pid;
+	later.start = key->start;
+	later.verdict = *verdict;
+	later.terminate = true;
+	pgtls_cell_write(&slot->later_changecount, &slot->later, &later, sizeof(later));
+
+	/*
+	 * The slot is emptied before the process leaves the ProcArray, for which
+	 * it needs this lock.  So while the slot names it the process is there,
+	 * and nobody else has its number.
+	 */
+	LWLockAcquire(ProcArrayLock, LW_SHARED);
+	if (is_current(key))
+		killed = kill(key->pid, SIGTERM) == 0;
+	LWLockRelease(ProcArrayLock);
+	return killed;
+}
+
+/* What the log says of a session: its certificate.  Allocated, valid UTF-8. */
+char *
+pgtls_session_describe(const SessionKey *key)
+{
+	SessionInfo *info = palloc(sizeof(SessionInfo));
+	char	   *result = NULL;
+
+	if (read_slot(key->number, info) && info->pid == key->pid && info->start == key->start)
+	{
+		const char *dn = get_text(info, TEXT_CLIENT_DN);
+		const char *serial = get_text(info, TEXT_SERIAL);
+
+		result = psprintf("\"%s\", serial number %s", dn != NULL ? dn : "",
+						  serial != NULL ? serial : "unknown");
+	}
+	pfree(info);
+	return result;
+}
+
+/*
+ * When the first of the verdicts may have to be reached again: at once
+ * (DT_NOBEGIN) if one is by another configuration than this, DT_NOEND if none
+ * will.  "pending" counts the former.
+ */
+TimestampTz
+pgtls_session_next_check(int64 generation, int *pending)
+{
+	SessionKey *keys;
+	int			n = pgtls_session_list(&keys);
+	TimestampTz next = DT_NOEND;
+
+	*pending = 0;
+	for (int i = 0; i < n; i++)
+	{
+		if (keys[i].verdict.generation != generation)
+			(*pending)++;
+		else
+			next = Min(next, keys[i].verdict.recheck_at);
+	}
+	pfree(keys);
+	return *pending > 0 ? DT_NOBEGIN : next;
 }
 
 
@@ -513,14 +722,15 @@ add_verdict_columns(Row *row, const Verdict *verdict)
 		pgtls_row_int(row, verdict->chain_length);
 	else
 		pgtls_row_null(row);
-	pgtls_row_bool(row, verdict->acceptable);
-	pgtls_row_text(row, pgtls_verify_chain_status(verdict));
-	if (verdict->acceptable)
+	if (verdict->chain_status == CHAIN_NOT_CHECKED)
 		pgtls_row_null(row);
 	else
-		pgtls_row_text(row, psprintf("%s (depth %d)",
-									 X509_verify_cert_error_string(verdict->error),
-									 verdict->depth));
+		pgtls_row_bool(row, verdict->acceptable);
+	pgtls_row_text(row, pgtls_verify_chain_status(verdict));
+	if (pgtls_verify_refused(verdict))
+		pgtls_row_text(row, pgtls_session_error(verdict));
+	else
+		pgtls_row_null(row);
 	pgtls_row_text(row, pgtls_verify_crl_status(verdict));
 	pgtls_row_time(row, pgtls_verify_valid_until(verdict));
 	pgtls_row_time(row, verdict->checked_at);

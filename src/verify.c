@@ -150,6 +150,7 @@ read_accepted_chain(STACK_OF(X509) *chain, X509_STORE *store, Verdict *verdict)
 		}
 	}
 
+	verdict->recheck_at = DT_NOEND;
 	if (!checks_crls(store))
 	{
 		verdict->crl_status = CRL_NOT_CHECKED;
@@ -165,6 +166,8 @@ read_accepted_chain(STACK_OF(X509) *chain, X509_STORE *store, Verdict *verdict)
 			verdict->crl_until_depth = noted_depth;
 		}
 	}
+	if (pgtls_verify_valid_until(verdict) != DT_NOBEGIN)
+		verdict->recheck_at = pgtls_verify_valid_until(verdict);
 }
 
 /*
@@ -177,6 +180,7 @@ pgtls_verify_handshake(SSL *ssl, Verdict *verdict)
 	STACK_OF(X509) *chain = SSL_get0_verified_chain(ssl);
 
 	memset(verdict, 0, sizeof(*verdict));
+	verdict->recheck_at = DT_NOEND;
 	if (chain == NULL || sk_X509_num(chain) == 0 ||
 		SSL_get_verify_result(ssl) != X509_V_OK)
 		return;
@@ -261,18 +265,29 @@ chain_status_of_error(int error)
 	}
 }
 
-/* Where the third pass collects what is wrong with CRLs. */
+/*
+ * Where the third pass collects what is wrong with CRLs, and when the first
+ * of the things begins to be valid that are not yet.
+ */
 static CrlStatus worst_crl_status;
+static TimestampTz first_beginning;
 
 static int
-collect_crl_errors(int ok, X509_STORE_CTX *ctx)
+collect_errors(int ok, X509_STORE_CTX *ctx)
 {
-	if (!ok)
-	{
-		CrlStatus	status = crl_status_of_error(X509_STORE_CTX_get_error(ctx));
+	int			error = X509_STORE_CTX_get_error(ctx);
+	const ASN1_TIME *beginning = NULL;
 
-		worst_crl_status = Min(worst_crl_status, status);
-	}
+	if (ok)
+		return 1;
+
+	worst_crl_status = Min(worst_crl_status, crl_status_of_error(error));
+	if (error == X509_V_ERR_CERT_NOT_YET_VALID)
+		beginning = X509_get0_notBefore(X509_STORE_CTX_get_current_cert(ctx));
+	else if (error == X509_V_ERR_CRL_NOT_YET_VALID)
+		beginning = X509_CRL_get0_lastUpdate(X509_STORE_CTX_get0_current_crl(ctx));
+	if (beginning != NULL)
+		first_beginning = Min(first_beginning, pgtls_ossl_time(beginning));
 	return 1;
 }
 
@@ -347,6 +362,7 @@ pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,
 				depth;
 
 	memset(verdict, 0, sizeof(*verdict));
+	verdict->recheck_at = DT_NOEND;
 	noted_until = DT_NOEND;
 	noted_depth = 0;
 
@@ -366,11 +382,12 @@ pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,
 			goto done;
 
 		worst_crl_status = CRL_GOOD;
+		first_beginning = DT_NOEND;
+		if (run_verification(ctx, leaf, sent, now, true, collect_errors,
+							 &ignored_depth, NULL) < 0)
+			goto done;
 		if (!checks_crls(store))
 			worst_crl_status = CRL_NOT_CHECKED;
-		else if (run_verification(ctx, leaf, sent, now, true, collect_crl_errors,
-								  &ignored_depth, NULL) < 0)
-			goto done;
 
 		verdict->known = true;
 		verdict->error = error;
@@ -381,12 +398,35 @@ pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,
 		verdict->crl_status = worst_crl_status;
 		verdict->chain_until = DT_NOBEGIN;
 		verdict->crl_until = DT_NOBEGIN;
+		verdict->recheck_at = first_beginning != DT_NOBEGIN ? first_beginning : DT_NOEND;
 	}
 	verdict->checked_at = now;
 
 done:
 	sk_X509_pop_free(chain, X509_free);
 	return verdict->known;
+}
+
+/* The verdict of a server that checks no client certificates. */
+void
+pgtls_verify_not_checked(TimestampTz now, Verdict *verdict)
+{
+	memset(verdict, 0, sizeof(*verdict));
+	verdict->known = true;
+	verdict->chain_status = CHAIN_NOT_CHECKED;
+	verdict->crl_status = CRL_NOT_CHECKED;
+	verdict->checked_at = now;
+	verdict->recheck_at = DT_NOEND;
+	verdict->chain_until = DT_NOBEGIN;
+	verdict->crl_until = DT_NOBEGIN;
+}
+
+/* Whether a verdict is known, and is a refusal. */
+bool
+pgtls_verify_refused(const Verdict *verdict)
+{
+	return verdict->known && !verdict->acceptable &&
+		verdict->chain_status != CHAIN_NOT_CHECKED;
 }
 
 /*

@@ -46,7 +46,9 @@ typedef enum CrlStatus
  * intermediates, at the moment checked_at?
  *
  * A verdict holds until the clock passes valid_until, if no file changes.
- * pgtls_verify_at() applies the clock.
+ * pgtls_verify_at() applies the clock.  Where nothing could be checked,
+ * chain_status and crl_status are ..._NOT_CHECKED, and "acceptable" means
+ * nothing.
  */
 typedef struct Verdict
 {
@@ -57,7 +59,10 @@ typedef struct Verdict
 	int			error;			/* X509_V_ERR_..., X509_V_OK if acceptable */
 	int			depth;			/* where in the chain, 0 is the leaf */
 	int			chain_length;	/* certificates in the chain, root included */
+	int64		generation;		/* of the TLS configuration that it is by */
 	TimestampTz checked_at;
+	TimestampTz recheck_at;		/* when it may change by the clock; DT_NOEND
+								 * for never */
 	TimestampTz chain_until;	/* earliest notAfter of the chain; DT_NOBEGIN
 								 * for not known */
 	TimestampTz crl_until;		/* earliest nextUpdate of the CRLs that it was
@@ -72,6 +77,8 @@ extern void pgtls_verify_handshake(SSL *ssl, Verdict *verdict);
 extern bool pgtls_verify_again(SSL *ssl, TimestampTz now, Verdict *verdict);
 extern bool pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,
 							   TimestampTz now, Verdict *verdict);
+extern void pgtls_verify_not_checked(TimestampTz now, Verdict *verdict);
+extern bool pgtls_verify_refused(const Verdict *verdict);
 extern void pgtls_verify_at(Verdict *verdict, TimestampTz now);
 extern const char *pgtls_verify_chain_status(const Verdict *verdict);
 extern const char *pgtls_verify_crl_status(const Verdict *verdict);

@@ -1,0 +1,107 @@
+/*-------------------------------------------------------------------------
+ *
+ * judge.c
+ *	  Judges connected sessions by a TLS configuration.
+ *
+ * What is judged is what the clients sent, by a trust store that is in the
+ * memory of this process: the one that it inherited from the postmaster, or
+ * that of a dry run.  Sessions that sent the same are judged once.
+ *
+ * Runs in workers.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "judge.h"
+
+static int
+compare_chains(const void *a, const void *b)
+{
+	const SessionKey *ka = a;
+	const SessionKey *kb = b;
+
+	if (ka->chain != kb->chain)
+		return ka->chain < kb->chain ? -1 : 1;
+	return ka->number - kb->number;
+}
+
+/*
+ * Judge sessions that sent the same.  Where what they sent is not to be had,
+ * or memory ran out, the verdict is not known.
+ */
+static void
+judge_chain(SSL_CTX *context, const SessionKey *keys, int n, TimestampTz now,
+			Verdict *verdict)
+{
+	X509	   *leaf;
+	STACK_OF(X509) *sent;
+	bool		found = false;
+
+	memset(verdict, 0, sizeof(*verdict));
+	verdict->recheck_at = DT_NOEND;
+	if (context == NULL)
+	{
+		pgtls_verify_not_checked(now, verdict);
+		return;
+	}
+	for (int i = 0; i < n && !found; i++)
+		found = pgtls_session_read_chain(&keys[i], &leaf, &sent);
+	if (!found)
+		return;
+	(void) pgtls_verify_chain(context, leaf, sent, now, verdict);
+	X509_free(leaf);
+	sk_X509_pop_free(sent, X509_free);
+}
+
+/*
+ * Judge sessions by a configuration (NULL for one that judges no clients),
+ * which has this generation.
+ */
+void
+pgtls_judge_sessions(SSL_CTX *context, int64 generation, JudgeScope scope,
+					 JudgeCallback callback, void *arg)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	SessionKey *keys;
+	int			n = pgtls_session_list(&keys);
+	int			due = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		const Verdict *verdict = &keys[i].verdict;
+
+		if (scope == JUDGE_ALL || verdict->generation != generation ||
+			verdict->recheck_at <= now)
+			keys[due++] = keys[i];
+	}
+	qsort(keys, due, sizeof(SessionKey), compare_chains);
+
+	for (int first = 0, last; first < due; first = last)
+	{
+		Verdict		verdict;
+
+		CHECK_FOR_INTERRUPTS();
+		last = first + 1;
+		while (last < due && keys[first].chain != PGTLS_NO_CHAIN &&
+			   keys[last].chain == keys[first].chain)
+			last++;
+		judge_chain(context, &keys[first], last - first, GetCurrentTimestamp(), &verdict);
+		verdict.generation = generation;
+		for (int i = first; i < last; i++)
+		{
+			if (!verdict.known && keys[i].verdict.generation == generation)
+			{
+				/* better the verdict that there is, to which the clock applies */
+				keys[i].verdict.recheck_at = DT_NOEND;
+				callback(&keys[i], &keys[i].verdict, arg);
+			}
+			else
+				callback(&keys[i], &verdict, arg);
+		}
+	}
+	pfree(keys);
+}
