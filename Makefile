@@ -9,6 +9,7 @@ OBJS = \
 	src/monitor.o \
 	src/ossl.o \
 	src/pg_tls.o \
+	src/prepare.o \
 	src/reload.o \
 	src/row.o \
 	src/session.o \

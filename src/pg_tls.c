@@ -19,6 +19,7 @@
 #include "monitor.h"
 #include "ossl.h"
 #include "pg_tls.h"
+#include "prepare.h"
 #include "reload.h"
 #include "session.h"
 
@@ -110,6 +111,7 @@ _PG_init(void)
 	pgtls_chain_define_settings();
 	pgtls_check_define_settings();
 	pgtls_monitor_define_settings();
+	pgtls_prepare_define_settings();
 	MarkGUCPrefixReserved("pg_tls");
 
 	pgtls_install_shmem_request(shmem_request, prev_shmem_request);

@@ -50,6 +50,7 @@
 #include "monitor.h"
 #include "ossl.h"
 #include "pg_tls.h"
+#include "prepare.h"
 #include "reload.h"
 #include "row.h"
 #include "session.h"
@@ -208,6 +209,8 @@ commit_pending(bool now)
 {
 	LoadAttempt *attempt = &history[history_index(state.pending)];
 	X509	   *cert = SSL_CTX_get0_certificate(pending_context);
+
+	pgtls_prepare_context(pending_context);
 
 	attempt->outcome = LOAD_SUCCEEDED;
 	attempt->generation = ++state.generation;

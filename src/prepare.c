@@ -1,0 +1,122 @@
+/*-------------------------------------------------------------------------
+ *
+ * prepare.c
+ *	  Work on a loaded TLS configuration that connections need not repeat.
+ *
+ * OpenSSL leaves two things for the first time that they are needed.  In a
+ * server that forks, that is in each connection, and each does them for
+ * itself:
+ *
+ *	- A CRL's entries are sorted at the first look-up in it.
+ *	- Where ssl_cert_file has one certificate and no chain, the chain that goes
+ *	  to the client is built at each handshake, from ssl_ca_file, and in doing
+ *	  so verified, with all CRL checks, although nothing depends on the outcome.
+ *
+ * Done once in the postmaster, children inherit the result.  Neither changes
+ * what the server sends or whom it lets in.
+ *
+ * Runs in the postmaster, at the end of a load that has succeeded; takes time
+ * in proportion to that load, and cannot fail: what is not prepared is done
+ * by the connections, as without us.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "libpq/libpq.h"
+#include "utils/guc.h"
+
+#include "compat.h"
+#include "prepare.h"
+
+static bool prepare_context;	/* pg_tls.prepare_context */
+
+void
+pgtls_prepare_define_settings(void)
+{
+	DefineCustomBoolVariable("pg_tls.prepare_context",
+							 "Does work once after each load of the TLS files that each connection would do again.",
+							 "Sorts the CRLs and builds the chain of the server's certificate.",
+							 &prepare_context,
+							 true,
+							 PGC_SIGHUP,
+							 0,
+							 NULL, NULL, NULL);
+}
+
+/* Look something up in each CRL of the store, which sorts it. */
+static void
+sort_crls(X509_STORE *store)
+{
+	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
+	ASN1_INTEGER *serial = ASN1_INTEGER_new();
+
+	if (objects != NULL && serial != NULL)
+	{
+		for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
+		{
+			X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+			X509_REVOKED *revoked;
+
+			if (crl != NULL)
+				(void) X509_CRL_get0_by_serial(crl, &revoked, serial);
+		}
+	}
+	ASN1_INTEGER_free(serial);
+	if (objects != NULL)
+		pgtls_ossl_store_objects_free(objects);
+}
+
+/*
+ * Build the chain to send, where OpenSSL would do that in the handshake
+ * (ssl_add_cert_chain() in its statem_lib.c).
+ *
+ * That verifies the chain with the flags of the store, and ignores the
+ * outcome.  The CRLs have no influence on which chain is found, so they are
+ * left out.
+ */
+static void
+build_chain(SSL_CTX *context, X509_STORE *store)
+{
+	X509_VERIFY_PARAM *param = X509_STORE_get0_param(store);
+	unsigned long crl_flags;
+	STACK_OF(X509) *chain = NULL;
+
+	if (SSL_CTX_get0_certificate(context) == NULL ||
+		(SSL_CTX_get_mode(context) & SSL_MODE_NO_AUTO_CHAIN) != 0)
+		return;
+	(void) SSL_CTX_get0_chain_certs(context, &chain);
+	if (chain == NULL)
+		(void) SSL_CTX_get_extra_chain_certs_only(context, &chain);
+	if (chain != NULL)
+		return;
+
+	/*
+	 * What a look-up in a directory finds stays in the store, and would keep
+	 * connections from seeing that the file has changed.
+	 */
+	if (ssl_crl_dir[0] != '\0')
+		return;
+
+	crl_flags = X509_VERIFY_PARAM_get_flags(param) &
+		(X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
+	if (crl_flags != 0)
+		(void) X509_VERIFY_PARAM_clear_flags(param, crl_flags);
+	(void) SSL_CTX_build_cert_chain(context, SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR |
+									SSL_BUILD_CHAIN_FLAG_CLEAR_ERROR);
+	if (crl_flags != 0)
+		(void) X509_VERIFY_PARAM_set_flags(param, crl_flags);
+}
+
+/* Prepare what was loaded, if pg_tls.prepare_context says so. */
+void
+pgtls_prepare_context(SSL_CTX *context)
+{
+	X509_STORE *store = SSL_CTX_get_cert_store(context);
+
+	if (!prepare_context || store == NULL)
+		return;
+	sort_crls(store);
+	build_chain(context, store);
+	ERR_clear_error();
+}

@@ -1,0 +1,16 @@
+/*-------------------------------------------------------------------------
+ *
+ * prepare.h
+ *	  Work on a loaded TLS configuration that connections need not repeat.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTLS_PREPARE_H
+#define PGTLS_PREPARE_H
+
+#include "ossl.h"
+
+extern void pgtls_prepare_define_settings(void);
+extern void pgtls_prepare_context(SSL_CTX *context);
+
+#endif							/* PGTLS_PREPARE_H */
