@@ -85,6 +85,9 @@ pgtls_judge_sessions(SSL_CTX *context, int64 generation, JudgeScope scope,
 		Verdict		verdict;
 
 		CHECK_FOR_INTERRUPTS();
+#ifdef PGTLS_TEST_SLOW_JUDGE
+		pg_usleep(300000L);		/* for tests of what happens in between */
+#endif
 		last = first + 1;
 		while (last < due && keys[first].chain != PGTLS_NO_CHAIN &&
 			   keys[last].chain == keys[first].chain)

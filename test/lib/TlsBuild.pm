@@ -26,6 +26,10 @@ certificates and tells what it holds.
 
 makes a backend write its slot in many small steps.
 
+=item PGTLS_TEST_SLOW_JUDGE
+
+makes whoever judges sessions wait before each certificate.
+
 =item PGTLS_TEST_UNPROTECTED
 
 makes readers ignore the change count of slots.

@@ -1,0 +1,271 @@
+# The verifier in trouble: killed, without a slot, with a full arena, with
+# sessions that come and go while it works, and with many of them.
+
+use strict;
+use warnings;
+
+use File::Temp ();
+use POSIX ();
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+use TlsBuild;
+use TlsCluster;
+use TlsPKI qw(slurp spew);
+
+plan skip_all => 'there are no sources to build from' unless TlsBuild->available;
+
+my $DAY = 86400;
+my $dir = File::Temp->newdir;
+my $pki = TlsPKI->new("$dir/pki");
+
+chmod 0755, $dir;
+$pki->ca('root', not_after => 800 * $DAY);
+$pki->cert('server', issuer => 'root', kind => 'server', san => ['DNS:localhost']);
+$pki->cert($_, issuer => 'root') for qw(victim good);
+my @many = map { "many$_" } 1 .. 6;
+$pki->cert($_, issuer => 'root') for @many;
+$pki->crl('root');
+$pki->revoke('victim');
+$pki->crl('root', out => "$dir/revoked.crl");
+
+my %crl = (good => slurp($pki->crl_path('root')), revoked => slurp("$dir/revoked.crl"));
+
+sub cluster
+{
+	my ($variant, %o) = @_;
+	my $c = TlsCluster->new(ssl => 1, pki => $pki, crl => $pki->crl_path('root'), preload => $variant->library, %o);
+
+	$c->start;
+	$variant->create($c);
+	return $c;
+}
+
+sub load_crl
+{
+	my ($c, $which) = @_;
+
+	spew($c->tls('crl.pem'), $crl{$which});
+	return $c->query('SELECT ok FROM pg_tls_reload()', unix => 1);
+}
+
+sub verdict
+{
+	my ($c, $session) = @_;
+
+	return $c->query('SELECT acceptable, chain_status FROM pg_stat_tls WHERE pid = ' . $session->pid, unix => 1);
+}
+
+sub verifiers
+{
+	my ($c) = @_;
+	my %children = $c->children;
+
+	return grep { $children{$_} =~ /pg_tls verifier/ } keys %children;
+}
+
+my $slow = TlsBuild->new("$dir/slow", '-DPGTLS_TEST', '-DPGTLS_TEST_SLOW_JUDGE');
+
+subtest 'killed in the middle' => sub {
+	my $c = cluster($slow);
+	my @sessions = map { $c->session(cert => $_) } 'victim', @many;
+	my $mark = $c->log_mark;
+	my ($pid) = (0);
+
+	load_crl($c, 'revoked');
+	ok($c->poll_until(sub { ($pid) = verifiers($c); $pid }), 'the verifier is at work');
+	$c->kill_backend($pid);
+	ok($c->wait_for_log(qr/ready to accept connections/, $mark), 'restarted');
+	ok($c->poll_query('SELECT monitor_pid IS NOT NULL, generation FROM pg_tls_status', 't|2', unix => 1),
+		'the monitor is back');
+	isnt(($c->psql('SELECT 1', cert => 'victim'))[0], 0, 'the new CRL is in force');
+	my $good = $c->session(cert => 'good');
+	is(verdict($c, $good), 't|valid', 'a new session');
+	load_crl($c, 'good');
+	my $victim = $c->session(cert => 'victim');
+	load_crl($c, 'revoked');
+	ok($c->poll_until(sub { verdict($c, $victim) eq 'f|revoked' }), 'the verifier works again');
+	$c->stop;
+};
+
+subtest 'slots that are reused in between' => sub {
+	my $c = cluster($slow, conf => { 'pg_tls.invalid_sessions' => 'terminate' });
+	my @others = map { $c->session(cert => $_) } @many;
+	my ($wrong, $reused) = (0, 0);
+
+	foreach my $round (1 .. 4)
+	{
+		load_crl($c, 'good');
+		ok($c->poll_query('SELECT verdicts_pending FROM pg_tls_status', '0', unix => 1), 'judged');
+		my $victim = $c->session(cert => 'victim');
+
+		ok($victim->connected, 'connected');
+		load_crl($c, 'revoked');
+		$c->poll_until(sub { verifiers($c) });
+		# The slot is given to another, while the verifier has yet to come to it.
+		$victim->close;
+		my $good = $c->session(cert => 'good');
+
+		foreach (1 .. 20)
+		{
+			$wrong++ if verdict($c, $good) ne 't|valid';
+			sleep 0.1;
+		}
+		ok($good->alive, 'the session that has the slot now lives');
+		$good->close;
+	}
+	is($wrong, 0, 'and never had the verdict of another');
+	ok($_->alive, 'others live, too') for @others;
+	unlike($c->log_text, qr/terminating connection with PID/, 'nobody was ended');
+	$c->stop;
+};
+
+# With the terminating verifier and clients that come and go, as fast as they
+# can; those whose certificate is good never notice anything.
+my $plain = TlsBuild->new("$dir/plain", '-DPGTLS_TEST');
+
+subtest 'clients that come and go' => sub {
+	my $c = cluster($plain, conf => { 'pg_tls.invalid_sessions' => 'terminate' });
+	my @children;
+
+	foreach my $n (1 .. 4)
+	{
+		my $pid = fork // die "fork: $!";
+		if ($pid == 0)
+		{
+			my $stop = 0;
+			local $SIG{TERM} = sub { $stop = 1 };
+			my ($rounds, $error) = (0, '');
+
+			until ($stop || $error)
+			{
+				my ($rc, undef, $err) = $c->psql('SELECT pg_sleep(0.02)', cert => 'good');
+
+				$error = $err if $rc;
+				$rounds++;
+			}
+			spew("$dir/child.$n", "$rounds $error");
+			POSIX::_exit(0);
+		}
+		push @children, $pid;
+	}
+	my $ended = 0;
+	foreach (1 .. 15)
+	{
+		load_crl($c, 'good');
+		my $victim = $c->session(cert => 'victim');
+		my $pid = $victim->pid;
+		load_crl($c, 'revoked');
+		$ended++ if $c->poll_query("SELECT count(*) FROM pg_stat_tls WHERE pid = $pid", '0', unix => 1);
+	}
+	kill 'TERM', @children;
+	waitpid $_, 0 for @children;
+	is($ended, 15, 'the revoked one was ended each time');
+	like(slurp("$dir/child.$_"), qr/^[1-9]\d* $/, 'no good one was') for 1 .. 4;
+	my $count = () = $c->log_text =~ /terminating connection with PID/g;
+	is($count, 15, 'each was logged once');
+	$c->stop;
+};
+
+subtest 'no free worker slot' => sub {
+	# The launcher of logical replication, the monitor, and one more.
+	my $c = cluster($plain, conf => { max_worker_processes => 3 });
+	my $victim = $c->session(cert => 'victim');
+	my $s = $c->session(unix => 1);
+
+	unlink $c->tls('server.key');
+	system("openssl pkey -in '" . $pki->key('server') . "' -aes128 -passout pass:secret -out '" . $c->tls('server.key') . "'") == 0 or die;
+	chmod 0600, $c->tls('server.key');
+	$c->set_conf({ ssl_passphrase_command => "test -e '$dir/go' || sleep 1234569; echo secret",
+			ssl_passphrase_command_supports_reload => 'on' });
+	$s->send('SELECT ok FROM pg_tls_check()');
+	ok($c->poll_until(sub { $c->processes(qr/sleep 1234569/) }), 'the slot is taken');
+	spew("$dir/go", '');
+	spew($c->tls('crl.pem'), $crl{revoked});
+	$c->query('SELECT pg_reload_conf()', unix => 1);
+	ok($c->poll_query('SELECT generation, verdicts_pending FROM pg_tls_status', '2|1', unix => 1), 'the verdict is pending');
+	is(verdict($c, $victim), 't|valid', 'and as it was');
+	kill 'TERM', $c->processes(qr/sleep 1234569/);
+	$s->wait;
+	ok($c->poll_until(sub { verdict($c, $victim) eq 'f|revoked' }), 'until there is a slot');
+	$c->stop;
+};
+
+subtest 'full arena' => sub {
+	my $c = cluster($plain, conf => { 'pg_tls.chain_memory' => '64kB', 'pg_tls.invalid_sessions' => 'terminate' });
+	my @names = map { "large$_" } 1 .. 12;
+	my @sessions;
+
+	foreach my $name (@names)
+	{
+		$pki->cert($name, issuer => 'root', san => [ map { "DNS:host$_.$name.example.org" } 1 .. 300 ]);
+		push @sessions, $c->session(cert => $name);
+	}
+	$pki->crl('root', out => "$dir/all.crl", revoked => \@names);
+	is($c->query('SELECT count(*) FILTER (WHERE acceptable), count(*) FROM pg_stat_tls WHERE client_certificate', unix => 1),
+		'12|12', 'all are acceptable');
+	my $refused = $c->query('SELECT chains_refused FROM pg_tls_status', unix => 1);
+	cmp_ok($refused, '>', 0, 'not all found room');
+	cmp_ok($refused, '<', 12, 'but some');
+	spew($c->tls('crl.pem'), slurp("$dir/all.crl"));
+	is($c->query('SELECT ok FROM pg_tls_reload()', unix => 1), 't', 'loaded');
+	ok($c->poll_query('SELECT count(*), count(acceptable) FROM pg_stat_tls WHERE client_certificate', "$refused|0", unix => 1),
+		'those that can be judged are ended, the others are not, and not known');
+	is($c->query('SELECT verdicts_pending FROM pg_tls_status', unix => 1), 0, 'no verdict is pending');
+	is(scalar(grep { $_->alive } @sessions), $refused, 'and live');
+	$_->close for @sessions;
+	ok($c->poll_query('SELECT pg_tls_test_chains()', qr/^0 certificates, 0 chains of 0 sessions/, unix => 1), 'nothing is left in the arena')
+	  if $c->query(q{SELECT count(*) FROM pg_proc WHERE proname = 'pg_tls_test_chains'}, unix => 1);
+	$c->stop;
+};
+
+# As many as PG_TLS_SESSIONS says, from one process of another driver.
+SKIP:
+{
+	skip 'there is no psycopg2', 1 if system('python3 -c "import psycopg2" 2>/dev/null') != 0;
+
+	subtest 'many sessions with many certificates' => sub {
+		my $n = $ENV{PG_TLS_SESSIONS} // 200;
+		my $c = cluster($plain, conf => { max_connections => $n + 20 });
+
+		mkdir "$dir/many";
+		spew("$dir/many/key", slurp($pki->key('good')));
+		chmod 0600, "$dir/many/key";
+		system("openssl req -new -key '$dir/many/key' -subj /CN=x -out '$dir/many/csr'") == 0 or die;
+		foreach my $i (1 .. $n)
+		{
+			system('openssl', 'x509', '-req', '-in', "$dir/many/csr", '-CA', $pki->crt('root'), '-CAkey', $pki->key('root'),
+				'-set_serial', 1000 + $i, '-days', 30, '-out', "$dir/many/$i.crt") == 0 or die
+			  if open STDERR, '>', '/dev/null';
+		}
+		$pki->crl('root', out => "$dir/odd.crl", revoked => [ map { sprintf '0x%x', 1000 + 2 * $_ - 1 } 1 .. $n / 2 ]);
+		spew("$dir/client.py", <<'END');
+import sys, psycopg2
+port, n, d = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+connections = []
+for i in range(1, n + 1):
+    connections.append(psycopg2.connect(
+        host='localhost', port=port, user='postgres', dbname='postgres', sslmode='require',
+        gssencmode='disable', sslcert='%s/%d.crt' % (d, i), sslkey=d + '/key'))
+print('ready', flush=True)
+sys.stdin.readline()
+END
+		open my $client, '|-', "python3 '$dir/client.py' " . $c->port . " $n '$dir/many' > '$dir/client.out' 2>&1" or die;
+		ok($c->poll_until(sub { -s "$dir/client.out" }, timeout => 240), "$n sessions");
+		is(slurp("$dir/client.out"), "ready\n", 'are connected');
+		is($c->query('SELECT count(*), count(DISTINCT client_fingerprint) FROM pg_stat_tls WHERE acceptable', unix => 1), "$n|$n", 'all acceptable');
+		$crl{odd} = slurp("$dir/odd.crl");
+		my $start = time;
+		is(load_crl($c, 'odd'), 't', 'loaded');
+		ok($c->poll_query('SELECT verdicts_pending FROM pg_tls_status', '0', unix => 1), 'judged');
+		note sprintf '%d sessions judged %.0f ms after the call of pg_tls_reload()', $n, 1000 * (time - $start);
+		is($c->query(q{SELECT count(*) FROM pg_stat_tls WHERE client_certificate AND acceptable = (client_serial % 2 = 0)}, unix => 1),
+			$n, 'each of them rightly');
+		is($c->query('SELECT count(*) FROM pg_tls_check_sessions()', unix => 1), $n / 2, 'pg_tls_check_sessions finds the same');
+		print $client "\n";
+		close $client;
+		$c->stop;
+	};
+}
+
+done_testing();
