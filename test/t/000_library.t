@@ -296,6 +296,7 @@ subtest 'ends' => sub {
 		my ($end) = @_;
 		my $out = '';
 		my $perl = <<'END' . $end;
+			BEGIN { $SIG{INT} = 'DEFAULT' }    # a shell's background job ignores it
 			use TlsCluster;
 			my $c = TlsCluster->new(name => 'child', preload => '');
 			$c->start;
