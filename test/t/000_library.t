@@ -296,7 +296,7 @@ subtest 'ends' => sub {
 		my ($end) = @_;
 		my $out = '';
 		my $perl = <<'END' . $end;
-			BEGIN { $SIG{INT} = 'DEFAULT' }    # a shell's background job ignores it
+			BEGIN { delete $SIG{INT} }    # which a shell's background job ignores
 			use TlsCluster;
 			my $c = TlsCluster->new(name => 'child', preload => '');
 			$c->start;
