@@ -33,6 +33,7 @@ use warnings;
 
 use Carp qw(croak);
 use File::Path qw(make_path);
+use MIME::Base64 qw(decode_base64 encode_base64);
 use IPC::Run ();
 use POSIX qw(strftime);
 use Exporter qw(import);
@@ -224,6 +225,75 @@ sub crl
 		'ca', '-gencrl', '-config', $conf,
 		'-cert', $self->crt($ca), '-keyfile', $self->key($ca),
 		'-out', $out, @dates);
+	return $out;
+}
+
+=head2 $pki->large_crl($ca, $n, %opts)
+
+The CA's CRL with C<$n> entries more, of serials that no certificate here has;
+made without openssl, which would take long.  Options of C<crl>.
+
+=cut
+
+# DER: a value with its tag and length, and the parts of a constructed one.
+sub _der
+{
+	my ($tag, $value) = @_;
+	my $n = length $value;
+	my $length = $n < 128 ? chr $n : do {
+		my $bytes = pack('N', $n) =~ s/\A\0+//r;
+
+		chr(0x80 | length $bytes) . $bytes;
+	};
+
+	return chr($tag) . $length . $value;
+}
+
+sub _der_parts
+{
+	my ($der) = @_;
+	my ($pos, @parts) = (0);
+
+	while ($pos < length $der)
+	{
+		my ($head, $n) = (2, ord substr $der, $pos + 1, 1);
+
+		if ($n & 0x80)
+		{
+			my $bytes = substr $der, $pos + 2, $n & 0x7f;
+
+			$head += length $bytes;
+			$n = unpack 'N', substr("\0\0\0\0$bytes", -4);
+		}
+		push @parts, [ substr($der, $pos, $head + $n), substr($der, $pos + $head, $n) ];
+		$pos += $head + $n;
+	}
+	return @parts;
+}
+
+sub large_crl
+{
+	my ($self, $ca, $n, %opts) = @_;
+	my $out = delete $opts{out} // $self->crl_path($ca);
+	my $work = "$self->{dir}/work/large";
+	my $pem = slurp($self->crl($ca, %opts, out => "$work.pem"));
+	my ($outer) = _der_parts(decode_base64($pem =~ s/-----.*?-----//gr));
+	my ($tbs, $algorithm) = _der_parts($outer->[1]);
+	my @fields = map { $_->[0] } _der_parts($tbs->[1]);
+	my $date = _der(0x17, strftime('%y%m%d%H%M%SZ', gmtime(time - 3600)));
+
+	# version, algorithm, issuer, two dates, perhaps entries, extensions
+	my $old = ord $fields[5] == 0x30 ? (_der_parts(splice @fields, 5, 1))[0][1] : '';
+	my $entries = join '', map { _der(0x30, _der(0x02, pack 'Cnnn', 0x7f, $_ >> 16, $_ & 0xffff, $_ * 7919 & 0xffff) . $date) } 1 .. $n;
+	splice @fields, 5, 0, _der(0x30, $old . $entries);
+	my $new = _der(0x30, join '', @fields);
+
+	spew("$work.tbs", $new);
+	_openssl('dgst', '-sha256', '-sign', $self->key($ca), '-out', "$work.sig", "$work.tbs");
+	my $der = _der(0x30, $new . $algorithm->[0] . _der(0x03, "\0" . slurp("$work.sig")));
+
+	spew($out, "-----BEGIN X509 CRL-----\n", encode_base64($der), "-----END X509 CRL-----\n");
+	unlink map { "$work.$_" } qw(pem tbs sig);
 	return $out;
 }
 
