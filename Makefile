@@ -5,6 +5,7 @@ OBJS = \
 	src/certificate.o \
 	src/chain.o \
 	src/check.o \
+	src/handshake.o \
 	src/judge.o \
 	src/monitor.o \
 	src/ossl.o \

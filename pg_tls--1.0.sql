@@ -303,6 +303,108 @@ COMMENT ON FUNCTION pg_tls_reload(interval) IS
 'try the TLS files, reload the configuration, and return what came of it; an error if it fails, with the old TLS configuration still in force';
 
 --
+-- Clients that failed
+--
+
+CREATE FUNCTION pg_tls_handshake_failures(
+    OUT failure_time timestamptz,
+    OUT pid integer,
+    OUT client_addr inet,
+    OUT client_port integer,
+    OUT usename text,
+    OUT database text,
+    OUT reason text,
+    OUT error text,
+    OUT verify_error text,
+    OUT depth integer,
+    OUT subject_dn text,
+    OUT issuer_dn text,
+    OUT serial numeric,
+    OUT fingerprint text,
+    OUT not_before timestamptz,
+    OUT not_after timestamptz
+)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pg_tls_handshake_failures'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 256;
+
+COMMENT ON FUNCTION pg_tls_handshake_failures() IS
+'rows of the view pg_tls_handshake_failures';
+
+CREATE VIEW pg_tls_handshake_failures AS
+    SELECT * FROM pg_tls_handshake_failures();
+
+COMMENT ON VIEW pg_tls_handshake_failures IS
+'the last handshakes and authentications that failed for TLS''s or a certificate''s sake, and why; pg_tls.failure_log_size says how many';
+COMMENT ON COLUMN pg_tls_handshake_failures.failure_time IS
+'when it failed';
+COMMENT ON COLUMN pg_tls_handshake_failures.pid IS
+'process ID, as in the server log';
+COMMENT ON COLUMN pg_tls_handshake_failures.client_addr IS
+'the client''s address; NULL for the Unix-domain socket';
+COMMENT ON COLUMN pg_tls_handshake_failures.client_port IS
+'the client''s TCP port';
+COMMENT ON COLUMN pg_tls_handshake_failures.usename IS
+'role that the client asked for; NULL if it failed before it could say';
+COMMENT ON COLUMN pg_tls_handshake_failures.database IS
+'database that the client asked for, likewise';
+COMMENT ON COLUMN pg_tls_handshake_failures.reason IS
+'cause, one of those in pg_stat_tls_handshakes';
+COMMENT ON COLUMN pg_tls_handshake_failures.error IS
+'the server''s message';
+COMMENT ON COLUMN pg_tls_handshake_failures.verify_error IS
+'what OpenSSL found wrong with a certificate or CRL';
+COMMENT ON COLUMN pg_tls_handshake_failures.depth IS
+'how far the certificate at fault is from the client''s in the chain';
+COMMENT ON COLUMN pg_tls_handshake_failures.subject_dn IS
+'subject of the certificate at fault, in the form of pg_stat_ssl';
+COMMENT ON COLUMN pg_tls_handshake_failures.issuer_dn IS
+'its issuer';
+COMMENT ON COLUMN pg_tls_handshake_failures.serial IS
+'its serial number';
+COMMENT ON COLUMN pg_tls_handshake_failures.fingerprint IS
+'its SHA-256';
+COMMENT ON COLUMN pg_tls_handshake_failures.not_before IS
+'beginning of its validity';
+COMMENT ON COLUMN pg_tls_handshake_failures.not_after IS
+'end of its validity';
+
+CREATE FUNCTION pg_stat_tls_handshakes(
+    OUT result text,
+    OUT reason text,
+    OUT count bigint,
+    OUT last_time timestamptz
+)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pg_stat_tls_handshakes'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 20;
+
+COMMENT ON FUNCTION pg_stat_tls_handshakes() IS
+'rows of the view pg_stat_tls_handshakes';
+
+CREATE VIEW pg_stat_tls_handshakes AS
+    SELECT * FROM pg_stat_tls_handshakes();
+
+COMMENT ON VIEW pg_stat_tls_handshakes IS
+'how many clients were accepted over TLS, and how many failed for TLS''s or a certificate''s sake, by reason';
+COMMENT ON COLUMN pg_stat_tls_handshakes.result IS
+'accepted (TLS established, and authenticated) or failed';
+COMMENT ON COLUMN pg_stat_tls_handshakes.reason IS
+'why they failed';
+COMMENT ON COLUMN pg_stat_tls_handshakes.count IS
+'how many, since the server started or pg_stat_tls_reset()';
+COMMENT ON COLUMN pg_stat_tls_handshakes.last_time IS
+'when the last one was';
+
+CREATE FUNCTION pg_stat_tls_reset()
+RETURNS void
+AS 'MODULE_PATHNAME', 'pg_stat_tls_reset'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION pg_stat_tls_reset() IS
+'forget what was counted and remembered of clients';
+
+--
 -- Privileges: what shows paths is for monitoring, what acts is for nobody
 -- but superusers until it is granted
 --
@@ -312,6 +414,13 @@ REVOKE ALL ON FUNCTION pg_tls_reloads() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pg_tls_check() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pg_tls_check_sessions() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pg_tls_reload(interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION pg_tls_handshake_failures() FROM PUBLIC;
+REVOKE ALL ON FUNCTION pg_stat_tls_handshakes() FROM PUBLIC;
+REVOKE ALL ON FUNCTION pg_stat_tls_reset() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION pg_tls_handshake_failures() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION pg_stat_tls_handshakes() TO pg_monitor;
+GRANT SELECT ON pg_tls_handshake_failures TO pg_monitor;
+GRANT SELECT ON pg_stat_tls_handshakes TO pg_monitor;
 GRANT EXECUTE ON FUNCTION pg_tls_status() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION pg_tls_reloads() TO pg_monitor;
 GRANT SELECT ON pg_tls_status TO pg_monitor;

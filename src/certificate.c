@@ -541,6 +541,29 @@ pgtls_certificate_name(const X509_NAME *name)
 	return text;
 }
 
+/*
+ * Copy a text to a buffer of this size, an empty one for NULL.  If it has to
+ * be cut that is at a character, and an ellipsis (U+2026) stands at the end.
+ */
+void
+pgtls_certificate_cut(char *to, size_t size, const char *utf8)
+{
+	static const char ellipsis[] = "\xe2\x80\xa6";
+	size_t		len = utf8 != NULL ? strlen(utf8) : 0;
+
+	if (len < size)
+		memcpy(to, utf8 != NULL ? utf8 : "", len + 1);
+	else
+	{
+		size_t		cut = size - sizeof(ellipsis);
+
+		while (cut > 0 && (utf8[cut] & 0xC0) == 0x80)
+			cut--;
+		memcpy(to, utf8, cut);
+		memcpy(to + cut, ellipsis, sizeof(ellipsis));
+	}
+}
+
 /* Give back what pgtls_certificate_read() took. */
 void
 pgtls_certificate_free(CertInfo *info)

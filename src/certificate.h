@@ -54,6 +54,7 @@ typedef struct CertInfo
 extern bool pgtls_certificate_read(X509 *cert, CertInfo *info);
 extern void pgtls_certificate_free(CertInfo *info);
 extern char *pgtls_certificate_name(const X509_NAME *name);
+extern void pgtls_certificate_cut(char *to, size_t size, const char *utf8);
 extern bool pgtls_certificate_escape(BIO *out, const char *text, int len,
 									 bool double_backslash);
 

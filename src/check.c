@@ -556,6 +556,8 @@ pgtls_check_main(Datum arg)
 	load(&result);
 	if (new_context != NULL && !terminated)
 		add_warnings(&result);
+	if (new_context != NULL)
+		pgtls_adopt_security_level(new_context, pgtls_cipher_list);
 	if (sessions && new_context != NULL && ssl_ca_file[0] != '\0' && !terminated)
 		pgtls_judge_sessions(new_context, 0, JUDGE_ALL, collect_refused, &result);
 	if (!terminated)

@@ -29,6 +29,7 @@
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
+#include "nodes/memnodes.h"
 #include "utils/memutils.h"
 #include "utils/tuplestore.h"
 
@@ -61,18 +62,40 @@
 
 /*
  * 19: what a load of the TLS files makes belongs to a memory context below
- * PostmasterContext, which is current while the init hook runs.  Every child
- * deletes it, and is left with pointers into it.  Let it hang where children
- * keep it; core still deletes it itself at the next load.
+ * PostmasterContext.  Every child deletes it, and is left with pointers into
+ * it.  Let it hang where children keep it; core still deletes it itself at the
+ * next load.  For the postmaster, before it forks.
  */
 static inline void
 pgtls_keep_loaded_tls(void)
 {
 #if PG_VERSION_NUM >= 190000
-	if (MemoryContextGetParent(CurrentMemoryContext) == PostmasterContext)
-		MemoryContextSetParent(CurrentMemoryContext, TopMemoryContext);
+	if (PostmasterContext != NULL)
+	{
+		MemoryContext next;
+
+		for (MemoryContext context = PostmasterContext->firstchild;
+			 context != NULL; context = next)
+		{
+			next = context->nextchild;
+			if (strcmp(context->name, "hosts file parser context") == 0)
+				MemoryContextSetParent(context, TopMemoryContext);
+		}
+	}
 #endif
 }
+
+/*
+ * 19: the ciphers, and with them the security level, are set on another
+ * context than that which the init hook sees.  For a child that verifies by the
+ * latter.
+ */
+#if PG_VERSION_NUM >= 190000
+#define pgtls_adopt_security_level(context, cipher_list) \
+	SSL_CTX_set_security_level(context, pgtls_ossl_security_level(cipher_list))
+#else
+#define pgtls_adopt_security_level(context, cipher_list) ((void) 0)
+#endif
 
 /* 18: PG_MODULE_MAGIC_EXT */
 #if PG_VERSION_NUM < 180000

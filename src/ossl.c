@@ -447,6 +447,23 @@ pgtls_ossl_fips(void)
 #endif
 }
 
+/* The security level of a server with this cipher list. */
+int
+pgtls_ossl_security_level(const char *cipher_list)
+{
+	SSL_CTX    *ctx = SSL_CTX_new(TLS_server_method());
+	int			level = 1;
+
+	if (ctx != NULL)
+	{
+		(void) SSL_CTX_set_cipher_list(ctx, cipher_list);
+		level = SSL_CTX_get_security_level(ctx);
+	}
+	SSL_CTX_free(ctx);
+	ERR_clear_error();
+	return level;
+}
+
 /*
  * The cipher suites that a server with these settings offers, in its order of
  * preference, with colons between.  "list" is for TLS 1.2 and before,

@@ -62,6 +62,7 @@ extern const char *pgtls_ossl_signature(SSL *ssl, bool peer);
 extern bool pgtls_ossl_key_name(X509 *cert, BIO *out);
 extern bool pgtls_ossl_object_name(const ASN1_OBJECT *object, BIO *out);
 extern bool pgtls_ossl_fips(void);
+extern int	pgtls_ossl_security_level(const char *cipher_list);
 extern char *pgtls_ossl_ciphers(const char *list, const char *suites,
 								int min_version, int max_version);
 extern STACK_OF(X509_OBJECT) *pgtls_ossl_store_objects(X509_STORE *store);

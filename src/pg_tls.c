@@ -16,6 +16,7 @@
 #include "chain.h"
 #include "check.h"
 #include "compat.h"
+#include "handshake.h"
 #include "monitor.h"
 #include "ossl.h"
 #include "pg_tls.h"
@@ -38,6 +39,7 @@ static const struct
 }			areas[] = {
 	{"pg_tls reloads", pgtls_reload_shmem_size, pgtls_reload_shmem_init},
 	{"pg_tls monitor", pgtls_monitor_shmem_size, pgtls_monitor_shmem_init},
+	{"pg_tls handshakes", pgtls_handshake_shmem_size, pgtls_handshake_shmem_init},
 	{"pg_tls sessions", pgtls_session_shmem_size, pgtls_session_shmem_init},
 	{"pg_tls chains", pgtls_chain_shmem_size, pgtls_chain_shmem_init},
 };
@@ -110,6 +112,7 @@ _PG_init(void)
 
 	pgtls_chain_define_settings();
 	pgtls_check_define_settings();
+	pgtls_handshake_define_settings();
 	pgtls_monitor_define_settings();
 	pgtls_prepare_define_settings();
 	MarkGUCPrefixReserved("pg_tls");
@@ -120,6 +123,7 @@ _PG_init(void)
 
 	pgtls_reload_install_hooks();
 	pgtls_session_install_hooks();
+	pgtls_handshake_install_hooks();
 	pgtls_monitor_register();
 	preloaded = true;
 }

@@ -297,9 +297,11 @@ context_freed(void *parent, void *value, CRYPTO_EX_DATA *ad, int index,
 static void
 before_fork(void)
 {
-	if (state.pending != 0 && MyProcPid == PostmasterPid &&
-		SSL_CTX_get0_privatekey(pending_context) != NULL)
+	if (MyProcPid != PostmasterPid)
+		return;
+	if (state.pending != 0 && SSL_CTX_get0_privatekey(pending_context) != NULL)
 		commit_pending(false);
+	pgtls_keep_loaded_tls();
 }
 
 /* The private key needs a passphrase: note that, and let it be asked for. */
@@ -333,8 +335,6 @@ tls_load_begins(SSL_CTX *context, bool isServerStart)
 		ERR_clear_error();
 		return;
 	}
-
-	pgtls_keep_loaded_tls();
 
 	if (state.pending != 0)
 		commit_pending(false);
@@ -557,8 +557,8 @@ pgtls_reload_is_seen(void)
 }
 
 /*
- * The configuration that this process inherited, by which clients are judged:
- * NULL if it judges none.  False if it cannot be known.
+ * The configuration that this child of the postmaster inherited, by which
+ * clients are judged: NULL if it judges none.  False if it cannot be known.
  */
 bool
 pgtls_reload_context(SSL_CTX **context)
@@ -567,7 +567,10 @@ pgtls_reload_context(SSL_CTX **context)
 	if (!sees_loads(&state))
 		return false;
 	if (loaded_context != NULL && state.settings.has_ca)
+	{
 		*context = loaded_context;
+		pgtls_adopt_security_level(loaded_context, state.settings.cipher_list);
+	}
 	return true;
 }
 

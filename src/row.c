@@ -263,6 +263,16 @@ pgtls_row_list(Row *row, const char *utf8)
 	add(row, makeArrayResult(state, CurrentMemoryContext), false);
 }
 
+/* An address in digits; NULL for none. */
+void
+pgtls_row_inet(Row *row, const char *address)
+{
+	if (address == NULL)
+		pgtls_row_null(row);
+	else
+		add(row, DirectFunctionCall1(inet_in, CStringGetDatum(address)), false);
+}
+
 /* Bytes in lower-case hexadecimal. */
 void
 pgtls_row_hex(Row *row, const unsigned char *bytes, int len)

@@ -28,6 +28,7 @@
 #include "certificate.h"
 #include "chain.h"
 #include "compat.h"
+#include "handshake.h"
 #include "monitor.h"
 #include "pg_tls.h"
 #include "reload.h"
@@ -76,9 +77,6 @@ static const uint16 text_bound[SESSION_TEXT_COUNT] = {SESSION_TEXTS(TEXT_BOUND)}
 /* All texts at their bounds, each with a terminator. */
 #define TEXT_SUM(name, bound) + (bound) + 1
 #define TEXT_SPACE	(0 SESSION_TEXTS(TEXT_SUM))
-
-/* What stands at the end of a text that was cut: U+2026. */
-#define ELLIPSIS	"\xe2\x80\xa6"
 
 /*
  * SessionInfo: what is known of a session.
@@ -291,29 +289,13 @@ read_later_verdict(int number, SessionInfo *info)
 static void
 put_text(SessionInfo *info, SessionText field, const char *utf8)
 {
-	size_t		len,
-				bound = text_bound[field];
 	char	   *to = info->space + info->used;
 
 	if (utf8 == NULL)
 		return;
-
 	info->text[field] = info->used + 1;
-	len = strlen(utf8);
-	if (len <= bound)
-		memcpy(to, utf8, len);
-	else
-	{
-		size_t		cut = bound - strlen(ELLIPSIS);
-
-		while (cut > 0 && (utf8[cut] & 0xC0) == 0x80)
-			cut--;
-		memcpy(to, utf8, cut);
-		memcpy(to + cut, ELLIPSIS, strlen(ELLIPSIS));
-		len = cut + strlen(ELLIPSIS);
-	}
-	to[len] = '\0';
-	info->used += len + 1;
+	pgtls_certificate_cut(to, text_bound[field] + 1, utf8);
+	info->used += strlen(to) + 1;
 }
 
 /*
@@ -473,6 +455,8 @@ session_authenticated(Port *port, int status)
 	if (prev_client_authentication)
 		prev_client_authentication(port, status);
 
+	if (status == STATUS_OK)
+		pgtls_handshake_accepted(port);
 	if (status != STATUS_OK || slots == NULL ||
 		MyProcNumber < 0 || MyProcNumber >= nslots)
 		return;

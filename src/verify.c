@@ -34,6 +34,8 @@ static X509_STORE_CTX_cert_crl_fn next_cert_crl = NULL;
 /* What note_end() passes on to, if another module has one. */
 static X509_STORE_CTX_cleanup_fn next_cleanup = NULL;
 
+static VerifyCallback handshake_callback = NULL;
+
 
 /*
  * Whether a verification is that of this process's handshake.  A server also
@@ -45,12 +47,22 @@ is_handshake(X509_STORE_CTX *ctx)
 	return X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx()) != NULL;
 }
 
+void
+pgtls_verify_on_handshake(VerifyCallback callback)
+{
+	handshake_callback = callback;
+}
+
 /* OpenSSL calls this at the end of a verification. */
 static int
 note_end(X509_STORE_CTX *ctx)
 {
 	if (is_handshake(ctx))
+	{
 		handshake_time = GetCurrentTimestamp();
+		if (handshake_callback != NULL)
+			handshake_callback(ctx);
+	}
 	return next_cleanup != NULL ? next_cleanup(ctx) : 1;
 }
 
@@ -263,6 +275,18 @@ chain_status_of_error(int error)
 		default:
 			return CHAIN_INVALID;
 	}
+}
+
+/* Sort an error, whichever pass it comes from. */
+void
+pgtls_verify_classify(int error, Verdict *verdict)
+{
+	memset(verdict, 0, sizeof(*verdict));
+	verdict->known = true;
+	verdict->acceptable = error == X509_V_OK;
+	verdict->error = error;
+	verdict->chain_status = chain_status_of_error(error);
+	verdict->crl_status = crl_status_of_error(error);
 }
 
 /*

@@ -72,7 +72,12 @@ typedef struct Verdict
 	int			crl_until_depth;	/* for whose certificate that CRL is */
 } Verdict;
 
+/* Called at the end of the verification of a handshake, in its process. */
+typedef void (*VerifyCallback) (X509_STORE_CTX *ctx);
+
+extern void pgtls_verify_on_handshake(VerifyCallback callback);
 extern void pgtls_verify_watch_store(X509_STORE *store);
+extern void pgtls_verify_classify(int error, Verdict *verdict);
 extern void pgtls_verify_handshake(SSL *ssl, Verdict *verdict);
 extern bool pgtls_verify_again(SSL *ssl, TimestampTz now, Verdict *verdict);
 extern bool pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,

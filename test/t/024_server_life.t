@@ -91,6 +91,8 @@ foreach my $conf ({}, $has_sni ? { ssl_sni => 'on' } : ())
 	$with->query('CREATE EXTENSION pg_tls');
 	is($with->query('SELECT config_generation FROM pg_tls_session()'), $conf->{ssl_sni} ? '' : 21,
 		"$what: the failed reload counts for nothing");
+	is($with->query('SELECT active, generation FROM pg_tls_status'), $conf->{ssl_sni} ? '|' : 't|21', "$what: status");
+	is($with->query('SELECT ok, error FROM pg_tls_check()'), 't|', "$what: dry run");
 	if ($has_sni && !$conf->{ssl_sni})
 	{
 		is($with->query($contexts), 1, 'a backend has what the postmaster loaded, and nothing older');
@@ -113,12 +115,17 @@ SKIP:
 		$c->start;
 		$c->query('CREATE EXTENSION pg_tls');
 		reload_and_connect($c, 'a reload');
+		my $session = $c->session(cert => 'alice');
+		my $acceptable = 'SELECT acceptable FROM pg_stat_tls WHERE pid = ' . $session->pid;
+
 		foreach my $sni ('on', 'on', 'off', 'off', 'on', 'off')
 		{
 			$c->set_conf({ ssl_sni => $sni });
 			ok(reload_and_connect($c, "ssl_sni $sni"), "ssl_sni $sni: serves");
 			ok( $c->poll_query('SELECT config_generation IS NULL FROM pg_tls_session()',
 					$sni eq 'on' ? 't' : 'f'), '... the generation is told, or not');
+			ok($c->poll_query($acceptable, $sni eq 'on' ? '' : 't'), '... and the verdict is known, or not');
+			is($c->query('SELECT ok, error FROM pg_tls_check()'), 't|', '... dry run');
 		}
 		is($c->query('SELECT config_generation FROM pg_tls_session()'), 5, 'the loads that were seen');
 		ok($c->stop, 'stops');

@@ -1,0 +1,672 @@
+/*-------------------------------------------------------------------------
+ *
+ * handshake.c
+ *	  Handshakes and authentications: how many, and why they fail.
+ *
+ * Nothing tells an extension that a handshake has failed.  But OpenSSL calls
+ * back at the end of each verification (verify.c), with the error and the
+ * certificate at fault; and the server logs a message, which the log hook
+ * sees.  One failure may come by both ways, and is one.
+ *
+ * Most of this runs in backends before authentication, with strangers at the
+ * other end: there is no PGPROC, so no lock may be taken, and the process may
+ * be ended by a signal's handler at any moment.  What is kept is bounded,
+ * counters and a ring of the last failures, whatever the strangers do; see
+ * FailureSlot for its protocol.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <netdb.h>
+#include <signal.h>
+
+#include "common/ip.h"
+#include "libpq/libpq-be.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "postmaster/postmaster.h"
+#include "storage/shmem.h"
+#include "utils/elog.h"
+#include "utils/timestamp.h"
+
+#include "certificate.h"
+#include "compat.h"
+#include "handshake.h"
+#include "ossl.h"
+#include "pg_tls.h"
+#include "row.h"
+#include "verify.h"
+
+/* Why a client failed; the names are those of SQL. */
+#define REASONS(X) \
+	X(CERTIFICATE_EXPIRED, "certificate_expired") \
+	X(CERTIFICATE_NOT_YET_VALID, "certificate_not_yet_valid") \
+	X(CERTIFICATE_REVOKED, "certificate_revoked") \
+	X(CERTIFICATE_UNTRUSTED, "certificate_untrusted") \
+	X(CERTIFICATE_PURPOSE, "certificate_purpose") \
+	X(CERTIFICATE_INVALID, "certificate_invalid") \
+	X(CRL_EXPIRED_, "crl_expired") \
+	X(CRL_MISSING_, "crl_missing") \
+	X(CRL_INVALID_, "crl_invalid") \
+	X(CERTIFICATE_REQUIRED, "certificate_required") \
+	X(CERTIFICATE_USER_MISMATCH, "certificate_user_mismatch") \
+	X(NO_HBA_ENTRY, "no_hba_entry") \
+	X(CLIENT_REJECTED_CERTIFICATE, "client_rejected_certificate") \
+	X(NO_SHARED_CIPHER, "no_shared_cipher") \
+	X(UNSUPPORTED_PROTOCOL, "unsupported_protocol") \
+	X(NOT_TLS, "not_tls") \
+	X(EOF_, "eof") \
+	X(ENCRYPTION_REQUIRED, "encryption_required") \
+	X(OTHER, "other")
+
+#define REASON_ENUM(name, text) REASON_##name,
+typedef enum FailureReason
+{
+	REASONS(REASON_ENUM)
+	REASON_COUNT
+} FailureReason;
+
+#define REASON_NAME(name, text) text,
+static const char *const reason_names[REASON_COUNT] = {REASONS(REASON_NAME)};
+
+/* A failure.  Texts are UTF-8, but for those of the server and the client. */
+typedef struct Failure
+{
+	TimestampTz time;
+	int			pid;
+	FailureReason reason;
+	int			client_port;	/* -1 for none */
+	int			verify_error;	/* X509_V_ERR_..., X509_V_OK for none */
+	int			depth;			/* of the certificate at fault */
+	bool		has_certificate;
+	unsigned char fingerprint[PGTLS_SHA256_LEN];
+	TimestampTz not_before;
+	TimestampTz not_after;
+	char		client_addr[64];
+	char		usename[NAMEDATALEN];
+	char		database[NAMEDATALEN];
+	char		error[256];		/* the server's message */
+	char		serial[64];
+	char		subject[1024];
+	char		issuer[1024];
+} Failure;
+
+/*
+ * FailureSlot: an entry of the ring.
+ *
+ * Who publishes takes a ticket, the number of the failure; its slot is that
+ * modulo their number.  The sequence is 2 * ticket + 2 when the slot holds
+ * that failure, and 2 * ticket + 1 while it is being written, which a writer
+ * claims by compare-and-exchange.  A writer that finds the slot being written,
+ * or holding a later failure, gives up: after all, the ring has gone around.
+ * Readers copy, and skip the slot unless the sequence was the one they
+ * expect before and after.  Nobody waits for anybody.
+ *
+ * All signals are blocked while a slot is written, as the handler of
+ * authentication_timeout would end the process there.
+ */
+typedef struct FailureSlot
+{
+	pg_atomic_uint64 sequence;
+	Failure		failure;
+} FailureSlot;
+
+typedef struct Counter
+{
+	pg_atomic_uint64 count;
+	pg_atomic_uint64 last_time; /* a TimestampTz */
+} Counter;
+
+typedef struct HandshakeShared
+{
+	Counter		accepted;
+	Counter		failed[REASON_COUNT];
+	pg_atomic_uint64 tickets;	/* how many were taken */
+	pg_atomic_uint64 first_ticket;	/* those before were reset */
+	FailureSlot slots[FLEXIBLE_ARRAY_MEMBER];
+} HandshakeShared;
+
+static bool require_encryption; /* pg_tls.require_encryption */
+static int	failure_log_size;	/* pg_tls.failure_log_size */
+
+static HandshakeShared *shared = NULL;	/* NULL without preloading */
+static emit_log_hook_type prev_emit_log = NULL;
+
+/* The failure of this process, and its ticket. */
+static Failure current;
+static bool published = false;
+static uint64 current_ticket;
+
+PG_FUNCTION_INFO_V1(pg_tls_handshake_failures);
+PG_FUNCTION_INFO_V1(pg_stat_tls_handshakes);
+PG_FUNCTION_INFO_V1(pg_stat_tls_reset);
+
+void
+pgtls_handshake_define_settings(void)
+{
+	DefineCustomBoolVariable("pg_tls.require_encryption",
+							 "Refuses TCP connections that use neither TLS nor GSSAPI encryption.",
+							 "It is checked after authentication, so that a password may have been sent in clear text by then; "
+							 "hostssl lines in pg_hba.conf refuse earlier.",
+							 &require_encryption,
+							 false,
+							 PGC_SIGHUP,
+							 0,
+							 NULL, NULL, NULL);
+	DefineCustomIntVariable("pg_tls.failure_log_size",
+							"Sets how many failed handshakes and authentications are remembered.",
+							"Each takes about 3 kB of shared memory.",
+							&failure_log_size,
+							256,
+							16,
+							100000,
+							PGC_POSTMASTER,
+							0,
+							NULL, NULL, NULL);
+}
+
+
+/* ----------------------------------------------------------------
+ *		Shared memory
+ * ----------------------------------------------------------------
+ */
+
+Size
+pgtls_handshake_shmem_size(void)
+{
+	return add_size(offsetof(HandshakeShared, slots),
+					mul_size(failure_log_size, sizeof(FailureSlot)));
+}
+
+static void
+init_counter(Counter *counter)
+{
+	pg_atomic_init_u64(&counter->count, 0);
+	pg_atomic_init_u64(&counter->last_time, 0);
+}
+
+void
+pgtls_handshake_shmem_init(void *area, bool found)
+{
+	shared = area;
+	if (found)
+		return;
+
+	memset(area, 0, pgtls_handshake_shmem_size());
+	init_counter(&shared->accepted);
+	for (int i = 0; i < REASON_COUNT; i++)
+		init_counter(&shared->failed[i]);
+	pg_atomic_init_u64(&shared->tickets, 0);
+	pg_atomic_init_u64(&shared->first_ticket, 0);
+	for (int i = 0; i < failure_log_size; i++)
+		pg_atomic_init_u64(&shared->slots[i].sequence, 0);
+}
+
+static void
+count(Counter *counter, TimestampTz now)
+{
+	pg_atomic_fetch_add_u64(&counter->count, 1);
+	pg_atomic_write_u64(&counter->last_time, (uint64) now);
+}
+
+/* Write a failure to its slot. */
+static void
+write_slot(uint64 ticket, const Failure *failure)
+{
+	FailureSlot *slot = &shared->slots[ticket % failure_log_size];
+	uint64		writing = 2 * ticket + 1;
+	uint64		sequence;
+	sigset_t	all,
+				old;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &old);
+
+	sequence = pg_atomic_read_u64(&slot->sequence);
+	if ((sequence & 1) == 0 && sequence <= writing + 1 &&
+		pg_atomic_compare_exchange_u64(&slot->sequence, &sequence, writing))
+	{
+		memcpy(&slot->failure, failure, sizeof(Failure));
+		pg_write_barrier();
+		pg_atomic_write_u64(&slot->sequence, writing + 1);
+	}
+
+	sigprocmask(SIG_SETMASK, &old, NULL);
+}
+
+/* Copy the failure of a ticket; false if it is not there. */
+static bool
+read_slot(uint64 ticket, Failure *failure)
+{
+	FailureSlot *slot = &shared->slots[ticket % failure_log_size];
+	uint64		expected = 2 * ticket + 2;
+
+	if (pg_atomic_read_u64(&slot->sequence) != expected)
+		return false;
+	pg_read_barrier();
+	memcpy(failure, &slot->failure, sizeof(Failure));
+	pg_read_barrier();
+	return pg_atomic_read_u64(&slot->sequence) == expected;
+}
+
+
+/* ----------------------------------------------------------------
+ *		Producer
+ * ----------------------------------------------------------------
+ */
+
+/* Sort the error of a verification. */
+static FailureReason
+reason_of_verify_error(int error)
+{
+	Verdict		verdict;
+
+	pgtls_verify_classify(error, &verdict);
+	switch (verdict.crl_status)
+	{
+		case CRL_REVOKED:
+			return REASON_CERTIFICATE_REVOKED;
+		case CRL_EXPIRED:
+			return REASON_CRL_EXPIRED_;
+		case CRL_MISSING:
+			return REASON_CRL_MISSING_;
+		case CRL_INVALID:
+			return REASON_CRL_INVALID_;
+		default:
+			break;
+	}
+	if (error == X509_V_ERR_INVALID_PURPOSE)
+		return REASON_CERTIFICATE_PURPOSE;
+	switch (verdict.chain_status)
+	{
+		case CHAIN_EXPIRED:
+			return REASON_CERTIFICATE_EXPIRED;
+		case CHAIN_NOT_YET_VALID:
+			return REASON_CERTIFICATE_NOT_YET_VALID;
+		case CHAIN_UNTRUSTED:
+			return REASON_CERTIFICATE_UNTRUSTED;
+		default:
+			return REASON_CERTIFICATE_INVALID;
+	}
+}
+
+static bool
+contains_any(const char *text, const char *const *parts)
+{
+	for (; *parts != NULL; parts++)
+	{
+		if (strstr(text, *parts) != NULL)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Sort what OpenSSL says of a handshake that failed.  The server keeps
+ * nothing of it but the sentence, which OpenSSL does not translate.
+ */
+static FailureReason
+reason_of_sentence(const char *sentence)
+{
+	static const char *const rejected[] = {
+		"unknown ca", "bad certificate", "certificate unknown",
+		"certificate expired", "certificate revoked",
+		"unsupported certificate", "certificate unobtainable", NULL
+	};
+	static const char *const cipher[] = {
+		"no shared cipher", "no suitable key share", "no shared group",
+		"no suitable signature algorithm", "no shared signature algorithm",
+		"no ciphers available", "handshake failure", "insufficient security", NULL
+	};
+	static const char *const protocol[] = {
+		"unsupported protocol", "no protocols available", "version too low",
+		"version too high", "wrong ssl version", "alert protocol version",
+		"bad protocol version", "unknown ssl version",
+		"inappropriate fallback", NULL
+	};
+	static const char *const no_tls[] = {
+		"wrong version number", "http request", "https proxy request",
+		"unknown protocol", "bad record type", "record layer failure",
+		"packet length too long", "length mismatch", "length too short",
+		"unexpected message", "bad packet", NULL
+	};
+	static const char *const end[] = {
+		"EOF detected", "unexpected eof", "Connection reset", "Success",
+		"Broken pipe", "close notify", NULL
+	};
+
+	if (strstr(sentence, "alert") != NULL && contains_any(sentence, rejected))
+		return REASON_CLIENT_REJECTED_CERTIFICATE;
+	if (contains_any(sentence, protocol))
+		return REASON_UNSUPPORTED_PROTOCOL;
+	if (contains_any(sentence, cipher))
+		return REASON_NO_SHARED_CIPHER;
+	if (strstr(sentence, "peer did not return a certificate") != NULL)
+		return REASON_CERTIFICATE_REQUIRED;
+	if (contains_any(sentence, end))
+		return REASON_EOF_;
+	if (contains_any(sentence, no_tls))
+		return REASON_NOT_TLS;
+	return REASON_OTHER;
+}
+
+/* Who failed: what is known of the client by now. */
+static void
+describe_client(const Port *port, Failure *failure)
+{
+	char		service[16];
+
+	failure->time = GetCurrentTimestamp();
+	failure->pid = MyProcPid;
+	failure->client_port = -1;
+	if (port == NULL)
+		return;
+	if (port->raddr.addr.ss_family != AF_UNIX &&
+		pg_getnameinfo_all(&port->raddr.addr, port->raddr.salen,
+						   failure->client_addr, sizeof(failure->client_addr),
+						   service, sizeof(service),
+						   NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+	{
+		char	   *zone = strchr(failure->client_addr, '%');
+
+		if (zone != NULL)
+			*zone = '\0';
+		failure->client_port = atoi(service);
+	}
+	if (port->user_name != NULL)
+		strlcpy(failure->usename, port->user_name, sizeof(failure->usename));
+	if (port->database_name != NULL)
+		strlcpy(failure->database, port->database_name, sizeof(failure->database));
+}
+
+static void
+describe_certificate(X509 *cert, Failure *failure)
+{
+	CertInfo	info;
+
+	if (!pgtls_certificate_read(cert, &info))
+		return;
+	failure->has_certificate = true;
+	memcpy(failure->fingerprint, info.fingerprint, sizeof(failure->fingerprint));
+	failure->not_before = info.not_before;
+	failure->not_after = info.not_after;
+	if (info.serial != NULL && strlen(info.serial) < sizeof(failure->serial))
+		strcpy(failure->serial, info.serial);
+	pgtls_certificate_cut(failure->subject, sizeof(failure->subject), info.subject);
+	pgtls_certificate_cut(failure->issuer, sizeof(failure->issuer), info.issuer);
+	pgtls_certificate_free(&info);
+}
+
+/* Publish this process's failure, or what more is known of it now. */
+static void
+publish(void)
+{
+	if (!published)
+	{
+		count(&shared->failed[current.reason], current.time);
+		current_ticket = pg_atomic_fetch_add_u64(&shared->tickets, 1);
+		published = true;
+	}
+	write_slot(current_ticket, &current);
+}
+
+/* The verification of this process's handshake is over. */
+static void
+verification_ended(X509_STORE_CTX *ctx)
+{
+	int			error = X509_STORE_CTX_get_error(ctx);
+	X509	   *cert = X509_STORE_CTX_get_current_cert(ctx);
+
+	if (error == X509_V_OK || shared == NULL || published)
+		return;
+	memset(&current, 0, sizeof(current));
+	describe_client(MyProcPort, &current);
+	current.reason = reason_of_verify_error(error);
+	current.verify_error = error;
+	current.depth = X509_STORE_CTX_get_error_depth(ctx);
+	if (cert != NULL)
+		describe_certificate(cert, &current);
+	publish();
+}
+
+static bool
+starts_with(const char *text, const char *beginning)
+{
+	return strncmp(text, beginning, strlen(beginning)) == 0;
+}
+
+/*
+ * Sort a message of the server by its untranslated text; false if it is not
+ * about a client that fails for TLS's or a certificate's sake.
+ */
+static bool
+reason_of_message(const ErrorData *edata, FailureReason *reason)
+{
+	const char *id = edata->message_id;
+
+	if (id == NULL)
+		return false;
+	if (starts_with(id, "could not accept SSL connection"))
+		*reason = reason_of_sentence(edata->message);
+	else if (starts_with(id, "connection requires a valid client certificate"))
+		*reason = REASON_CERTIFICATE_REQUIRED;
+	else if (starts_with(id, "certificate authentication failed") ||
+			 starts_with(id, "certificate validation (clientcert=verify-full) failed"))
+		*reason = REASON_CERTIFICATE_USER_MISMATCH;
+	else if (starts_with(id, "no pg_hba.conf entry") ||
+			 starts_with(id, "pg_hba.conf rejects"))
+		*reason = REASON_NO_HBA_ENTRY;
+	else if (starts_with(id, "SSL certificate's") ||
+			 starts_with(id, "could not initialize SSL connection"))
+		*reason = REASON_OTHER;
+	else
+		return false;
+	return true;
+}
+
+/* emit_log_hook */
+static void
+message_logged(ErrorData *edata)
+{
+	FailureReason reason;
+
+	if (shared != NULL && MyProcPort != NULL && ClientAuthInProgress &&
+		MyProcPid != PostmasterPid && edata->message != NULL &&
+		reason_of_message(edata, &reason) && current.error[0] == '\0')
+	{
+		if (!published)
+		{
+			memset(&current, 0, sizeof(current));
+			describe_client(MyProcPort, &current);
+			current.reason = reason;
+			if (MyProcPort->peer != NULL)
+				describe_certificate(MyProcPort->peer, &current);
+		}
+		strlcpy(current.error, edata->message, sizeof(current.error));
+		publish();
+	}
+	if (prev_emit_log)
+		prev_emit_log(edata);
+}
+
+void
+pgtls_handshake_accepted(Port *port)
+{
+	bool		encrypted = port->ssl_in_use;
+
+#ifdef ENABLE_GSS
+	encrypted = encrypted || (port->gss != NULL && be_gssapi_get_enc(port));
+#endif
+	if (require_encryption && !encrypted && port->raddr.addr.ss_family != AF_UNIX)
+	{
+		if (shared != NULL)
+		{
+			memset(&current, 0, sizeof(current));
+			describe_client(port, &current);
+			current.reason = REASON_ENCRYPTION_REQUIRED;
+			strlcpy(current.error, "connection is not encrypted", sizeof(current.error));
+			publish();
+		}
+		ereport(FATAL,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("connection is not encrypted"),
+				 errdetail("The server has \"pg_tls.require_encryption\" set."),
+				 errhint("Connect with TLS, for example with sslmode=require or stricter.")));
+	}
+	if (port->ssl_in_use && shared != NULL)
+		count(&shared->accepted, GetCurrentTimestamp());
+}
+
+void
+pgtls_handshake_install_hooks(void)
+{
+	pgtls_verify_on_handshake(verification_ended);
+	prev_emit_log = emit_log_hook;
+	emit_log_hook = message_logged;
+}
+
+
+/* ----------------------------------------------------------------
+ *		SQL
+ * ----------------------------------------------------------------
+ */
+
+static void
+add_message(Row *row, const char *text)
+{
+	if (text[0] != '\0')
+		pgtls_row_message(row, text);
+	else
+		pgtls_row_null(row);
+}
+
+/* The columns of pg_tls_handshake_failures, in their order. */
+static void
+make_row(Row *row, const Failure *failure)
+{
+	pgtls_row_begin(row);
+	pgtls_row_time(row, failure->time);
+	pgtls_row_int(row, failure->pid);
+	pgtls_row_inet(row, failure->client_addr[0] != '\0' ? failure->client_addr : NULL);
+	if (failure->client_port >= 0)
+		pgtls_row_int(row, failure->client_port);
+	else
+		pgtls_row_null(row);
+	add_message(row, failure->usename);
+	add_message(row, failure->database);
+	pgtls_row_text(row, reason_names[failure->reason]);
+	add_message(row, failure->error);
+	if (failure->verify_error != X509_V_OK)
+	{
+		pgtls_row_text(row, X509_verify_cert_error_string(failure->verify_error));
+		pgtls_row_int(row, failure->depth);
+	}
+	else
+	{
+		pgtls_row_null(row);
+		pgtls_row_null(row);
+	}
+	if (!failure->has_certificate)
+	{
+		for (int i = 0; i < 6; i++)
+			pgtls_row_null(row);
+		return;
+	}
+	pgtls_row_text(row, failure->subject);
+	pgtls_row_text(row, failure->issuer);
+	pgtls_row_numeric(row, failure->serial[0] != '\0' ? failure->serial : NULL);
+	pgtls_row_hex(row, failure->fingerprint, sizeof(failure->fingerprint));
+	pgtls_row_time(row, failure->not_before);
+	pgtls_row_time(row, failure->not_after);
+}
+
+/*
+ * pg_tls_handshake_failures() returns SETOF record
+ *
+ * The view's rows, the latest first.  Raises an error without preloading.
+ */
+Datum
+pg_tls_handshake_failures(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	uint64		end;
+	uint64		first;
+
+	pgtls_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+	end = pg_atomic_read_u64(&shared->tickets);
+	first = pg_atomic_read_u64(&shared->first_ticket);
+	if (end > (uint64) failure_log_size)
+		first = Max(first, end - failure_log_size);
+	for (uint64 ticket = end; ticket > first; ticket--)
+	{
+		Failure		failure;
+		Row			row;
+
+		if (!read_slot(ticket - 1, &failure))
+			continue;
+		make_row(&row, &failure);
+		pgtls_row_store(&row, rsinfo);
+	}
+	return (Datum) 0;
+}
+
+static void
+store_counter(ReturnSetInfo *rsinfo, const char *result, const char *reason,
+			  Counter *counter)
+{
+	TimestampTz last_time = (TimestampTz) pg_atomic_read_u64(&counter->last_time);
+	Row			row;
+
+	pgtls_row_begin(&row);
+	pgtls_row_text(&row, result);
+	pgtls_row_text(&row, reason);
+	pgtls_row_bigint(&row, (int64) pg_atomic_read_u64(&counter->count));
+	if (last_time != 0)
+		pgtls_row_time(&row, last_time);
+	else
+		pgtls_row_null(&row);
+	pgtls_row_store(&row, rsinfo);
+}
+
+/*
+ * pg_stat_tls_handshakes() returns SETOF record
+ *
+ * The view's rows, one for each reason.  Raises an error without preloading.
+ */
+Datum
+pg_stat_tls_handshakes(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	pgtls_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+	store_counter(rsinfo, "accepted", NULL, &shared->accepted);
+	for (int i = 0; i < REASON_COUNT; i++)
+		store_counter(rsinfo, "failed", reason_names[i], &shared->failed[i]);
+	return (Datum) 0;
+}
+
+static void
+reset_counter(Counter *counter)
+{
+	pg_atomic_write_u64(&counter->count, 0);
+	pg_atomic_write_u64(&counter->last_time, 0);
+}
+
+/*
+ * pg_stat_tls_reset() returns void
+ *
+ * Raises an error without preloading.
+ */
+Datum
+pg_stat_tls_reset(PG_FUNCTION_ARGS)
+{
+	pgtls_require_preload();
+	reset_counter(&shared->accepted);
+	for (int i = 0; i < REASON_COUNT; i++)
+		reset_counter(&shared->failed[i]);
+	pg_atomic_write_u64(&shared->first_ticket, pg_atomic_read_u64(&shared->tickets));
+	PG_RETURN_VOID();
+}
