@@ -6,6 +6,7 @@ OBJS = \
 	src/chain.o \
 	src/check.o \
 	src/handshake.o \
+	src/inventory.o \
 	src/judge.o \
 	src/monitor.o \
 	src/ossl.o \
@@ -13,6 +14,7 @@ OBJS = \
 	src/prepare.o \
 	src/reload.o \
 	src/row.o \
+	src/save.o \
 	src/session.o \
 	src/verify.o
 PGFILEDESC = "pg_tls - see, check and reload TLS"

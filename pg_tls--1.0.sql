@@ -164,7 +164,9 @@ CREATE FUNCTION pg_tls_status(
     OUT fips boolean,
     OUT monitor_pid integer,
     OUT verdicts_pending integer,
-    OUT chains_refused bigint
+    OUT chains_refused bigint,
+    OUT client_evictions bigint,
+    OUT certificate_evictions bigint
 )
 RETURNS record
 AS 'MODULE_PATHNAME', 'pg_tls_status'
@@ -223,6 +225,11 @@ COMMENT ON COLUMN pg_tls_status.verdicts_pending IS
 'sessions with a client certificate that was not judged yet by the configuration in force';
 COMMENT ON COLUMN pg_tls_status.chains_refused IS
 'sessions since the server started whose certificates found no room in pg_tls.chain_memory, so that they cannot be judged after a reload';
+
+COMMENT ON COLUMN pg_tls_status.client_evictions IS
+'rows of pg_stat_tls_clients that had to make room, since the server started or pg_stat_tls_reset()';
+COMMENT ON COLUMN pg_tls_status.certificate_evictions IS
+'rows of pg_stat_tls_client_certificates that had to make room, likewise';
 
 CREATE FUNCTION pg_tls_reloads(
     OUT attempt bigint,
@@ -396,6 +403,102 @@ COMMENT ON COLUMN pg_stat_tls_handshakes.count IS
 COMMENT ON COLUMN pg_stat_tls_handshakes.last_time IS
 'when the last one was';
 
+CREATE FUNCTION pg_stat_tls_clients(
+    OUT usename text,
+    OUT client_addr inet,
+    OUT encryption text,
+    OUT version text,
+    OUT cipher text,
+    OUT key_exchange text,
+    OUT sessions bigint,
+    OUT first_seen timestamptz,
+    OUT last_seen timestamptz
+)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pg_stat_tls_clients'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 1000;
+
+COMMENT ON FUNCTION pg_stat_tls_clients() IS
+'rows of the view pg_stat_tls_clients';
+
+CREATE VIEW pg_stat_tls_clients AS
+    SELECT * FROM pg_stat_tls_clients();
+
+COMMENT ON VIEW pg_stat_tls_clients IS
+'who has connected from where, by which encryption; kept across restarts, at most pg_tls.max_clients rows, of which the one seen longest ago makes room';
+COMMENT ON COLUMN pg_stat_tls_clients.usename IS
+'role';
+COMMENT ON COLUMN pg_stat_tls_clients.client_addr IS
+'address; NULL for the Unix-domain socket';
+COMMENT ON COLUMN pg_stat_tls_clients.encryption IS
+'tls, gss, none (TCP in clear text) or local (Unix-domain socket)';
+COMMENT ON COLUMN pg_stat_tls_clients.version IS
+'TLS version';
+COMMENT ON COLUMN pg_stat_tls_clients.cipher IS
+'cipher suite';
+COMMENT ON COLUMN pg_stat_tls_clients.key_exchange IS
+'group of the key exchange';
+COMMENT ON COLUMN pg_stat_tls_clients.sessions IS
+'how many sessions';
+COMMENT ON COLUMN pg_stat_tls_clients.first_seen IS
+'beginning of the first one';
+COMMENT ON COLUMN pg_stat_tls_clients.last_seen IS
+'beginning of the last one';
+
+CREATE FUNCTION pg_stat_tls_client_certificates(
+    OUT fingerprint text,
+    OUT usename text,
+    OUT subject_dn text,
+    OUT issuer_dn text,
+    OUT serial numeric,
+    OUT san text[],
+    OUT key text,
+    OUT not_before timestamptz,
+    OUT not_after timestamptz,
+    OUT sessions bigint,
+    OUT first_seen timestamptz,
+    OUT last_seen timestamptz,
+    OUT last_addr inet
+)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pg_stat_tls_client_certificates'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 1000;
+
+COMMENT ON FUNCTION pg_stat_tls_client_certificates() IS
+'rows of the view pg_stat_tls_client_certificates';
+
+CREATE VIEW pg_stat_tls_client_certificates AS
+    SELECT * FROM pg_stat_tls_client_certificates();
+
+COMMENT ON VIEW pg_stat_tls_client_certificates IS
+'client certificates in use, and by whom; kept across restarts, at most pg_tls.max_certificates rows, of which the one seen longest ago makes room';
+COMMENT ON COLUMN pg_stat_tls_client_certificates.fingerprint IS
+'SHA-256 of the certificate';
+COMMENT ON COLUMN pg_stat_tls_client_certificates.usename IS
+'role';
+COMMENT ON COLUMN pg_stat_tls_client_certificates.subject_dn IS
+'subject, in the form of pg_stat_ssl';
+COMMENT ON COLUMN pg_stat_tls_client_certificates.issuer_dn IS
+'issuer, in the form of pg_stat_ssl';
+COMMENT ON COLUMN pg_stat_tls_client_certificates.serial IS
+'serial number';
+COMMENT ON COLUMN pg_stat_tls_client_certificates.san IS
+'subject alternative names, each with its type';
+COMMENT ON COLUMN pg_stat_tls_client_certificates.key IS
+'type and strength of the key';
+COMMENT ON COLUMN pg_stat_tls_client_certificates.not_before IS
+'beginning of its validity';
+COMMENT ON COLUMN pg_stat_tls_client_certificates.not_after IS
+'end of its validity';
+COMMENT ON COLUMN pg_stat_tls_client_certificates.sessions IS
+'how many sessions';
+COMMENT ON COLUMN pg_stat_tls_client_certificates.first_seen IS
+'beginning of the first one';
+COMMENT ON COLUMN pg_stat_tls_client_certificates.last_seen IS
+'beginning of the last one';
+COMMENT ON COLUMN pg_stat_tls_client_certificates.last_addr IS
+'address that the last one came from';
+
 CREATE FUNCTION pg_stat_tls_reset()
 RETURNS void
 AS 'MODULE_PATHNAME', 'pg_stat_tls_reset'
@@ -417,6 +520,12 @@ REVOKE ALL ON FUNCTION pg_tls_reload(interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION pg_tls_handshake_failures() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pg_stat_tls_handshakes() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pg_stat_tls_reset() FROM PUBLIC;
+REVOKE ALL ON FUNCTION pg_stat_tls_clients() FROM PUBLIC;
+REVOKE ALL ON FUNCTION pg_stat_tls_client_certificates() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION pg_stat_tls_clients() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION pg_stat_tls_client_certificates() TO pg_monitor;
+GRANT SELECT ON pg_stat_tls_clients TO pg_monitor;
+GRANT SELECT ON pg_stat_tls_client_certificates TO pg_monitor;
 GRANT EXECUTE ON FUNCTION pg_tls_handshake_failures() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION pg_stat_tls_handshakes() TO pg_monitor;
 GRANT SELECT ON pg_tls_handshake_failures TO pg_monitor;

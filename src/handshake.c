@@ -33,6 +33,7 @@
 #include "certificate.h"
 #include "compat.h"
 #include "handshake.h"
+#include "inventory.h"
 #include "ossl.h"
 #include "pg_tls.h"
 #include "row.h"
@@ -528,6 +529,117 @@ pgtls_handshake_install_hooks(void)
 
 
 /* ----------------------------------------------------------------
+ *		Save file: counters, and the failures from the oldest on
+ * ----------------------------------------------------------------
+ */
+
+typedef struct SavedCounter
+{
+	uint64		count;
+	uint64		last_time;
+} SavedCounter;
+
+typedef struct SavedHeader
+{
+	int32		counters;		/* the first is for "accepted" */
+	int32		failure_size;
+	int32		failures;
+} SavedHeader;
+
+static Counter *
+counter_number(int i)
+{
+	return i == 0 ? &shared->accepted : &shared->failed[i - 1];
+}
+
+/* The tickets whose failures may still be there. */
+static void
+ticket_range(uint64 *first, uint64 *end)
+{
+	*end = pg_atomic_read_u64(&shared->tickets);
+	*first = pg_atomic_read_u64(&shared->first_ticket);
+	if (*end > (uint64) failure_log_size)
+		*first = Max(*first, *end - failure_log_size);
+}
+
+void
+pgtls_handshake_save(StringInfo buf)
+{
+	SavedHeader header = {REASON_COUNT + 1, sizeof(Failure), 0};
+	int			header_at = buf->len;
+	uint64		first,
+				end;
+
+	appendBinaryStringInfo(buf, (char *) &header, sizeof(header));
+	for (int i = 0; i < header.counters; i++)
+	{
+		Counter    *counter = counter_number(i);
+		SavedCounter saved = {pg_atomic_read_u64(&counter->count),
+		pg_atomic_read_u64(&counter->last_time)};
+
+		appendBinaryStringInfo(buf, (char *) &saved, sizeof(saved));
+	}
+	ticket_range(&first, &end);
+	for (uint64 ticket = first; ticket < end; ticket++)
+	{
+		Failure		failure;
+
+		if (!read_slot(ticket, &failure))
+			continue;
+		appendBinaryStringInfo(buf, (char *) &failure, sizeof(failure));
+		header.failures++;
+	}
+	memcpy(buf->data + header_at, &header, sizeof(header));
+}
+
+/*
+ * Add what was saved; false if it is not to be understood.  Failures since the
+ * start are newer, but come before those that are loaded now: the ring has no
+ * other order than that of the tickets, and readers have the times.
+ */
+bool
+pgtls_handshake_load(StringInfo buf)
+{
+	SavedHeader header;
+	const char *from;
+
+	if (buf->len - buf->cursor < (int) sizeof(header))
+		return false;
+	memcpy(&header, buf->data + buf->cursor, sizeof(header));
+	buf->cursor += sizeof(header);
+	if (header.counters != REASON_COUNT + 1 || header.failure_size != sizeof(Failure) ||
+		header.failures < 0 ||
+		(Size) (buf->len - buf->cursor) / sizeof(SavedCounter) < REASON_COUNT + 1)
+		return false;
+	from = buf->data + buf->cursor;
+	buf->cursor += header.counters * sizeof(SavedCounter);
+	if ((Size) (buf->len - buf->cursor) / sizeof(Failure) < (Size) header.failures)
+		return false;
+
+	for (int i = 0; i < header.counters; i++)
+	{
+		Counter    *counter = counter_number(i);
+		SavedCounter saved;
+
+		memcpy(&saved, from + i * sizeof(SavedCounter), sizeof(saved));
+		pg_atomic_fetch_add_u64(&counter->count, saved.count);
+		if (pg_atomic_read_u64(&counter->last_time) < saved.last_time)
+			pg_atomic_write_u64(&counter->last_time, saved.last_time);
+	}
+	for (int i = 0; i < header.failures; i++)
+	{
+		Failure		failure;
+
+		memcpy(&failure, buf->data + buf->cursor, sizeof(failure));
+		buf->cursor += sizeof(failure);
+		if ((unsigned int) failure.reason < REASON_COUNT)
+			write_slot(pg_atomic_fetch_add_u64(&shared->tickets, 1), &failure);
+	}
+	return true;
+}
+
+
+/* ----------------------------------------------------------------
  *		SQL
  * ----------------------------------------------------------------
  */
@@ -595,10 +707,7 @@ pg_tls_handshake_failures(PG_FUNCTION_ARGS)
 
 	pgtls_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
-	end = pg_atomic_read_u64(&shared->tickets);
-	first = pg_atomic_read_u64(&shared->first_ticket);
-	if (end > (uint64) failure_log_size)
-		first = Max(first, end - failure_log_size);
+	ticket_range(&first, &end);
 	for (uint64 ticket = end; ticket > first; ticket--)
 	{
 		Failure		failure;
@@ -668,5 +777,6 @@ pg_stat_tls_reset(PG_FUNCTION_ARGS)
 	for (int i = 0; i < REASON_COUNT; i++)
 		reset_counter(&shared->failed[i]);
 	pg_atomic_write_u64(&shared->first_ticket, pg_atomic_read_u64(&shared->tickets));
+	pgtls_inventory_reset();
 	PG_RETURN_VOID();
 }

@@ -37,10 +37,14 @@
 #include "ossl.h"
 #include "pg_tls.h"
 #include "reload.h"
+#include "save.h"
 #include "session.h"
 
 /* While something is to be done that cannot be done yet, try so often. */
 #define RETRY_INTERVAL	1000	/* milliseconds */
+
+/* How often the save file is written. */
+#define SAVE_INTERVAL	USECS_PER_MINUTE
 
 typedef enum InvalidSessions
 {
@@ -67,6 +71,8 @@ typedef struct MonitorShared
 	 * but if the monitor itself is started again, another one may still run.
 	 */
 	LWLock	   *verifier_lock;
+
+	bool		loaded;			/* the save file was read */
 } MonitorShared;
 
 static MonitorShared *shared = NULL;	/* NULL without preloading */
@@ -364,6 +370,7 @@ void
 pgtls_monitor_main(Datum arg)
 {
 	uint64		crl_dir;
+	TimestampTz next_save;
 
 	if (shared == NULL)
 		proc_exit(1);			/* another library than the one preloaded */
@@ -379,10 +386,16 @@ pgtls_monitor_main(Datum arg)
 	shared->pid = MyProcPid;
 	on_shmem_exit(monitor_exit, (Datum) 0);
 	crl_dir = crl_dir_state();
+	if (!shared->loaded)
+	{
+		pgtls_save_load();
+		shared->loaded = true;
+	}
+	next_save = GetCurrentTimestamp() + SAVE_INTERVAL;
 
 	while (!ShutdownRequestPending)
 	{
-		long		timeout = watch_interval;
+		long		timeout = Min(watch_interval, SAVE_INTERVAL / 1000);
 		uint64		new_crl_dir;
 
 		if (ConfigReloadPending)
@@ -393,7 +406,7 @@ pgtls_monitor_main(Datum arg)
 			 */
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
-			timeout = watch_interval;
+			timeout = Min(watch_interval, SAVE_INTERVAL / 1000);
 			want_verifier(JUDGE_DUE);
 		}
 		new_crl_dir = crl_dir_state();
@@ -403,6 +416,11 @@ pgtls_monitor_main(Datum arg)
 		if (verdicts_due(&timeout))
 			want_verifier(JUDGE_DUE);
 
+		if (GetCurrentTimestamp() >= next_save)
+		{
+			pgtls_save_store();
+			next_save = GetCurrentTimestamp() + SAVE_INTERVAL;
+		}
 		if (!start_verifier())
 			timeout = Min(timeout, RETRY_INTERVAL);
 
@@ -411,6 +429,8 @@ pgtls_monitor_main(Datum arg)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
+
+	pgtls_save_store();
 
 	/* if the server does not stop, the monitor has to come back: not with 0 */
 	proc_exit(1);

@@ -17,11 +17,13 @@
 #include "check.h"
 #include "compat.h"
 #include "handshake.h"
+#include "inventory.h"
 #include "monitor.h"
 #include "ossl.h"
 #include "pg_tls.h"
 #include "prepare.h"
 #include "reload.h"
+#include "save.h"
 #include "session.h"
 
 PG_MODULE_MAGIC_EXT(.name = "pg_tls", .version = PGTLS_VERSION);
@@ -40,6 +42,7 @@ static const struct
 	{"pg_tls reloads", pgtls_reload_shmem_size, pgtls_reload_shmem_init},
 	{"pg_tls monitor", pgtls_monitor_shmem_size, pgtls_monitor_shmem_init},
 	{"pg_tls handshakes", pgtls_handshake_shmem_size, pgtls_handshake_shmem_init},
+	{"pg_tls inventory", pgtls_inventory_shmem_size, pgtls_inventory_shmem_init},
 	{"pg_tls sessions", pgtls_session_shmem_size, pgtls_session_shmem_init},
 	{"pg_tls chains", pgtls_chain_shmem_size, pgtls_chain_shmem_init},
 };
@@ -113,6 +116,8 @@ _PG_init(void)
 	pgtls_chain_define_settings();
 	pgtls_check_define_settings();
 	pgtls_handshake_define_settings();
+	pgtls_inventory_define_settings();
+	pgtls_save_define_settings();
 	pgtls_monitor_define_settings();
 	pgtls_prepare_define_settings();
 	MarkGUCPrefixReserved("pg_tls");

@@ -47,6 +47,7 @@
 #include "chain.h"
 #include "check.h"
 #include "compat.h"
+#include "inventory.h"
 #include "monitor.h"
 #include "ossl.h"
 #include "pg_tls.h"
@@ -692,6 +693,8 @@ pg_tls_status(PG_FUNCTION_ARGS)
 	char	   *conf;
 	int			monitor_pid = pgtls_monitor_pid();
 	int			pending_verdicts;
+	int64		client_evictions;
+	int64		certificate_evictions;
 	Row			row;
 
 	read_state(&s);
@@ -760,6 +763,9 @@ pg_tls_status(PG_FUNCTION_ARGS)
 	(void) pgtls_session_next_check(pgtls_reload_current_generation(), &pending_verdicts);
 	pgtls_row_int(&row, pending_verdicts);
 	pgtls_row_bigint(&row, (int64) pgtls_chain_refused());
+	pgtls_inventory_evictions(&client_evictions, &certificate_evictions);
+	pgtls_row_bigint(&row, client_evictions);
+	pgtls_row_bigint(&row, certificate_evictions);
 	PG_RETURN_DATUM(pgtls_row_return(&row, fcinfo));
 }
 

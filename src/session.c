@@ -29,6 +29,7 @@
 #include "chain.h"
 #include "compat.h"
 #include "handshake.h"
+#include "inventory.h"
 #include "monitor.h"
 #include "pg_tls.h"
 #include "reload.h"
@@ -43,6 +44,8 @@ typedef enum Encryption
 	ENCRYPTION_GSS,
 	ENCRYPTION_TLS
 } Encryption;
+
+static const char *const encryption_names[] = {"none", "local", "gss", "tls"};
 
 /* The texts of a session, each with its bound in bytes. */
 #define SESSION_TEXTS(X) \
@@ -446,6 +449,30 @@ session_exit(int code, Datum arg)
 	pgtls_chain_release(chain);
 }
 
+/* Count the session among others like it. */
+static void
+note_session(const Port *port, const SessionInfo *info)
+{
+	InventorySession session;
+
+	session.usename = port->user_name;
+	session.addr = &port->raddr;
+	session.encryption = encryption_names[info->encryption];
+	session.version = get_text(info, TEXT_VERSION);
+	session.cipher = get_text(info, TEXT_CIPHER);
+	session.key_exchange = get_text(info, TEXT_KEY_EXCHANGE);
+	session.has_certificate = info->certificate_read;
+	session.fingerprint = info->fingerprint;
+	session.subject = get_text(info, TEXT_CLIENT_DN);
+	session.issuer = get_text(info, TEXT_ISSUER_DN);
+	session.serial = get_text(info, TEXT_SERIAL);
+	session.san = get_text(info, TEXT_CLIENT_SAN);
+	session.key = get_text(info, TEXT_CLIENT_KEY);
+	session.not_before = info->not_before;
+	session.not_after = info->not_after;
+	pgtls_inventory_note(&session);
+}
+
 /* ClientAuthentication_hook: publish the session once it is let in. */
 static void
 session_authenticated(Port *port, int status)
@@ -475,6 +502,7 @@ session_authenticated(Port *port, int status)
 										 SSL_get0_verified_chain(port->ssl));
 	}
 	write_slot(get_slot(MyProcNumber), &info);
+	note_session(port, &info);
 
 	/*
 	 * If the server has loaded something else since the handshake, whoever
@@ -724,7 +752,6 @@ add_verdict_columns(Row *row, const Verdict *verdict)
 static void
 make_row(Row *row, SessionInfo *info, TimestampTz now)
 {
-	static const char *const encryption_names[] = {"none", "local", "gss", "tls"};
 	bool		tls = info->encryption == ENCRYPTION_TLS;
 	bool		cert = info->certificate_read;
 

@@ -1,0 +1,171 @@
+/*-------------------------------------------------------------------------
+ *
+ * save.c
+ *	  Keeps what was seen of clients across restarts of the server.
+ *
+ * The monitor alone reads and writes the file, below pg_stat as that of
+ * pg_stat_statements: at its start, every minute, and at its end; so a crash
+ * loses a minute at most.  A file that is damaged, or of another version, is
+ * ignored with a message in the log.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <unistd.h>
+
+#include "lib/stringinfo.h"
+#include "pgstat.h"
+#include "port/pg_crc32c.h"
+#include "storage/fd.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "handshake.h"
+#include "inventory.h"
+#include "save.h"
+
+#define SAVE_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/pg_tls.stat"
+#define SAVE_TEMP_FILE	SAVE_FILE ".tmp"
+
+/* Changes with the layout of what follows. */
+#define SAVE_MAGIC		0x70674c31
+
+/* More than this is no file of ours. */
+#define SAVE_MAX_SIZE	(Size) (512 * 1024 * 1024)
+
+typedef struct SaveHeader
+{
+	uint32		magic;
+	uint32		length;			/* of the rest */
+	pg_crc32c	crc;			/* of the rest */
+} SaveHeader;
+
+static bool save;				/* pg_tls.save */
+
+void
+pgtls_save_define_settings(void)
+{
+	DefineCustomBoolVariable("pg_tls.save",
+							 "Keeps what was seen of clients across restarts of the server.",
+							 NULL,
+							 &save,
+							 true,
+							 PGC_SIGHUP,
+							 0,
+							 NULL, NULL, NULL);
+}
+
+/* Read the file into memory; false, with a message, if that fails. */
+static bool
+read_file(StringInfo buf)
+{
+	FILE	   *file = AllocateFile(SAVE_FILE, PG_BINARY_R);
+	SaveHeader	header;
+	pg_crc32c	crc;
+	const char *problem = NULL;
+
+	if (file == NULL)
+	{
+		if (errno != ENOENT)
+			ereport(LOG,
+					(errcode_for_file_access(),
+					 errmsg("could not read file \"%s\": %m", SAVE_FILE)));
+		return false;
+	}
+
+	if (fread(&header, sizeof(header), 1, file) != 1)
+		problem = "it is too short";
+	else if (header.magic != SAVE_MAGIC)
+		problem = "it is of another version, or another program's";
+	else if (header.length > SAVE_MAX_SIZE)
+		problem = "its length is not valid";
+	else
+	{
+		buf->data = MemoryContextAllocHuge(CurrentMemoryContext, (Size) header.length + 1);
+		buf->maxlen = header.length + 1;
+		buf->len = (int) fread(buf->data, 1, header.length, file);
+		buf->cursor = 0;
+		buf->data[buf->len] = '\0';
+		INIT_CRC32C(crc);
+		COMP_CRC32C(crc, buf->data, buf->len);
+		FIN_CRC32C(crc);
+		if (buf->len != (int) header.length)
+			problem = "it is too short";
+		else if (!EQ_CRC32C(crc, header.crc))
+			problem = "its checksum is wrong";
+	}
+	FreeFile(file);
+
+	if (problem != NULL)
+		ereport(LOG,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("ignoring file \"%s\"", SAVE_FILE),
+				 errdetail("The file is not used, since %s.", problem)));
+	return problem == NULL;
+}
+
+/* Add what the file holds to what has been seen already. */
+void
+pgtls_save_load(void)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pg_tls save",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext oldcontext = MemoryContextSwitchTo(context);
+	StringInfoData buf;
+
+	if (save && read_file(&buf) &&
+		!(pgtls_handshake_load(&buf) && pgtls_inventory_load(&buf)))
+		ereport(LOG,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("ignoring a part of file \"%s\"", SAVE_FILE),
+				 errdetail("It was written by another version.")));
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(context);
+}
+
+/* Write the file anew.  Problems are logged. */
+void
+pgtls_save_store(void)
+{
+	MemoryContext context;
+	MemoryContext oldcontext;
+	StringInfoData buf;
+	SaveHeader	header;
+	FILE	   *file;
+	bool		ok;
+
+	if (!save)
+		return;
+
+	context = AllocSetContextCreate(CurrentMemoryContext, "pg_tls save",
+									ALLOCSET_DEFAULT_SIZES);
+	oldcontext = MemoryContextSwitchTo(context);
+	initStringInfo(&buf);
+	pgtls_handshake_save(&buf);
+	pgtls_inventory_save(&buf);
+	header.magic = SAVE_MAGIC;
+	header.length = buf.len;
+	INIT_CRC32C(header.crc);
+	COMP_CRC32C(header.crc, buf.data, buf.len);
+	FIN_CRC32C(header.crc);
+
+	file = AllocateFile(SAVE_TEMP_FILE, PG_BINARY_W);
+	ok = file != NULL &&
+		fwrite(&header, sizeof(header), 1, file) == 1 &&
+		fwrite(buf.data, buf.len, 1, file) == 1;
+	if (file != NULL && FreeFile(file) != 0)
+		ok = false;
+	if (!ok)
+	{
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", SAVE_TEMP_FILE)));
+		unlink(SAVE_TEMP_FILE);
+	}
+	else
+		(void) durable_rename(SAVE_TEMP_FILE, SAVE_FILE, LOG);
+
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(context);
+}

@@ -1,0 +1,173 @@
+# Who has connected how, and with which certificates: bounded tables, which
+# outlive the server.
+
+use strict;
+use warnings;
+
+use File::Temp ();
+use Test::More;
+
+use TlsCluster;
+use TlsPKI qw(slurp spew);
+
+my $dir = File::Temp->newdir;
+my $pki = TlsPKI->default_set("$dir/pki");
+my $c = TlsCluster->new(ssl => 1, pki => $pki, conf => { 'pg_tls.max_clients' => 10, 'pg_tls.max_certificates' => 10 });
+my $file = $c->datadir . '/pg_stat/pg_tls.stat';
+
+$c->start;
+$c->query('CREATE EXTENSION pg_tls; CREATE ROLE alice LOGIN; SELECT pg_stat_tls_reset()', unix => 1);
+
+sub q1 { return $c->query($_[0], unix => 1) }
+
+my $clients = q{SELECT usename, client_addr, encryption, version, cipher IS NOT NULL, key_exchange IS NOT NULL, sessions
+	FROM pg_stat_tls_clients WHERE encryption <> 'local' ORDER BY 1, 3, 4};
+
+subtest 'each way has its row' => sub {
+	$c->query('SELECT 1', host => '127.0.0.1') for 1 .. 3;
+	$c->query('SELECT 1', host => '127.0.0.1', user => 'alice');
+	$c->query('SELECT 1', host => '127.0.0.1', ssl => 'disable') for 1 .. 2;
+	$c->query('SELECT 1', host => '127.0.0.1', cert => 'alice', ssl_max_protocol_version => 'TLSv1.2');
+	is(q1($clients), join("\n",
+		'alice|127.0.0.1|tls|TLSv1.3|t|t|1',
+		'postgres|127.0.0.1|none||f|f|2',
+		'postgres|127.0.0.1|tls|TLSv1.2|t|t|1',
+		'postgres|127.0.0.1|tls|TLSv1.3|t|t|3'), 'rows');
+	is(q1(q{SELECT sessions > 0, client_addr IS NULL FROM pg_stat_tls_clients WHERE encryption = 'local'}), 't|t', 'the Unix socket');
+	is(q1('SELECT count(*) FROM pg_stat_tls_clients WHERE first_seen > last_seen OR last_seen > now()'), 0, 'moments');
+	is(q1('SELECT count(*) FROM pg_stat_tls_clients WHERE first_seen < last_seen') > 0, 1, 'first and last differ');
+};
+
+subtest 'certificates' => sub {
+	$c->query('SELECT 1', host => '127.0.0.1', cert => 'alice', user => 'alice') for 1 .. 2;
+	$c->query('SELECT 1', host => '127.0.0.1', cert => 'bob');
+	my @rows = $c->query_rows(q{SELECT c.fingerprint, c.usename, c.subject_dn, c.issuer_dn, c.serial, c.san, c.key, c.not_before, c.not_after, c.sessions, c.last_addr
+		FROM pg_stat_tls_client_certificates c ORDER BY c.subject_dn, c.usename}, unix => 1);
+	is(scalar @rows, 3, 'rows');
+	is(join(' ', map { "$_->[1]:$_->[9]" } @rows), 'alice:2 postgres:1 postgres:1', 'roles and sessions');
+	my @session = $c->query_rows(q{SELECT client_fingerprint, 'postgres', client_dn, issuer_dn, client_serial, client_san, client_key,
+		client_not_before, client_not_after FROM pg_tls_session()}, host => '127.0.0.1', cert => 'bob');
+	is_deeply([ @{ $rows[2] }[ 0 .. 8 ] ], $session[0], 'the values of pg_stat_tls');
+	is($rows[2][10], '127.0.0.1', 'address');
+};
+
+sub everything
+{
+	return join "\n--\n", q1($clients),
+	  q1('SELECT * FROM pg_stat_tls_client_certificates ORDER BY fingerprint, usename'),
+	  q1('SELECT * FROM pg_stat_tls_handshakes ORDER BY 1, 2'),
+	  q1('SELECT * FROM pg_tls_handshake_failures ORDER BY failure_time');
+}
+
+$c->psql('SELECT 1', host => '127.0.0.1', cert => $_) for qw(revoked expired);
+my $before = everything();
+like($before, qr/certificate_revoked/, 'there are failures');
+
+subtest 'restart' => sub {
+	ok($c->restart, 'restarted');
+	ok($c->poll_query('SELECT monitor_pid IS NOT NULL FROM pg_tls_status', 't', unix => 1), 'the monitor runs');
+	ok($c->poll_until(sub { everything() eq $before }), 'everything is there again') or is(everything(), $before);
+	is((stat $file)[2] & 0777, 0600, 'nobody else can read the file');
+};
+
+subtest 'immediate shutdown, and kill -9 of the postmaster' => sub {
+	$c->stop('immediate');
+	$c->start;
+	ok($c->poll_until(sub { everything() eq $before }), 'everything is there again');
+	my %children = $c->children;
+	kill 'KILL', $c->pid;
+	$c->poll_until(sub { !$c->postmaster_alive });
+	$c->poll_until(sub { !grep { kill 0, $_ } keys %children });
+	$c->start;
+	ok($c->poll_until(sub { everything() eq $before }), 'and again');
+};
+
+subtest 'crash of a backend' => sub {
+	my $s = $c->session(unix => 1);
+	my $mark = $c->log_mark;
+
+	$c->kill_backend($s->pid);
+	ok($c->wait_for_log(qr/ready to accept connections/, $mark), 'restarted');
+	ok($c->poll_until(sub { my ($rc) = $c->psql('SELECT 1', unix => 1); !$rc && everything() eq $before }), 'everything is there again');
+};
+
+subtest 'bad files' => sub {
+	my $good = slurp($file);
+	my %bad = (
+		'truncated' => [ substr($good, 0, length($good) - 7), qr/too short/ ],
+		'cut in the header' => [ substr($good, 0, 5), qr/too short/ ],
+		'empty' => [ '', qr/too short/ ],
+		'with a flipped bit' => [ do { my $x = $good; substr($x, 200, 1) = chr(ord(substr $x, 200, 1) ^ 4); $x }, qr/checksum/ ],
+		'foreign' => [ "#!/bin/sh\n" x 100, qr/another/ ],
+		'longer than it can be' => [ substr($good, 0, 4) . "\xff\xff\xff\xff" . substr($good, 8), qr/length/ ]);
+
+	foreach my $what (sort keys %bad)
+	{
+		$c->stop;
+		spew($file, $bad{$what}[0]);
+		my $mark = $c->log_mark;
+		ok($c->start, "$what: starts");
+		ok($c->wait_for_log(qr/LOG:  ignoring file "pg_stat\/pg_tls.stat"\n.*DETAIL:  .*$bad{$what}[1]/, $mark), "$what: logged");
+		is(q1(q{SELECT count(*) FROM pg_stat_tls_client_certificates}), 0, "$what: ignored");
+	}
+	# A directory in its place: it can be neither read nor written.
+	$c->stop;
+	unlink $file;
+	mkdir $file;
+	ok($c->start, 'directory: starts');
+	is($c->query('SELECT 1', cert => 'alice'), 1, 'directory: works');
+	ok($c->stop, 'directory: stops');
+	rmdir $file or die "$file: $!";
+	spew($file, $good);
+	$c->start;
+	ok($c->poll_until(sub { everything() eq $before }), 'the good file is read');
+};
+
+subtest 'pg_tls.save = off' => sub {
+	$c->stop;
+	$c->set_conf({ 'pg_tls.save' => 'off' });
+	$c->start;
+	$c->poll_query('SELECT monitor_pid IS NOT NULL FROM pg_tls_status', 't', unix => 1);
+	is(q1(q{SELECT count(*) FROM pg_stat_tls_client_certificates}), 0, 'not read');
+	$c->set_conf({ 'pg_tls.save' => undef });
+	$c->restart;
+	ok($c->poll_until(sub { everything() eq $before }), 'and not overwritten');
+};
+
+subtest 'at the bound' => sub {
+	q1('SELECT pg_stat_tls_reset()');
+	# One hundred roles; each is a client, and each has its own row for bob.
+	q1("DO \$\$ BEGIN FOR i IN 1..100 LOOP EXECUTE format('CREATE ROLE r%s LOGIN', i); END LOOP; END \$\$");
+	$c->query('SELECT 1', host => '127.0.0.1', cert => 'bob', user => "r$_") for 1 .. 100;
+	$c->query('SELECT 1', host => '127.0.0.1', cert => 'bob', user => 'r95') for 1 .. 2;
+	is(q1(q{SELECT string_agg(usename || ':' || sessions, ' ' ORDER BY substr(usename, 2)::int) FROM pg_stat_tls_client_certificates}),
+		join(' ', map { "r$_:" . ($_ == 95 ? 3 : 1) } 91 .. 100), 'certificates: exact for those kept');
+	is(q1('SELECT certificate_evictions FROM pg_tls_status'), 90, 'evictions are counted');
+	is(q1('SELECT count(*) FROM pg_stat_tls_clients'), 10, 'clients: as many as are kept');
+	is(q1(q{SELECT string_agg(usename || ':' || sessions, ' ' ORDER BY substr(usename, 2)::int) FROM pg_stat_tls_clients WHERE encryption = 'tls'}),
+		join(' ', map { "r$_:" . ($_ == 95 ? 3 : 1) } 92 .. 100), 'clients: exact for those kept (and the Unix socket)');
+	cmp_ok(q1('SELECT client_evictions FROM pg_tls_status'), '>=', 90, 'evictions are counted');
+	$before = everything();
+	$c->restart;
+	ok($c->poll_until(sub { everything() eq $before }), 'a restart keeps the full tables');
+	$c->query('SELECT 1', host => '127.0.0.1', cert => 'bob', user => 'r1');
+	is(q1(q{SELECT count(*) FILTER (WHERE usename = 'r91'), count(*) FILTER (WHERE usename = 'r1'), count(*) FROM pg_stat_tls_client_certificates}),
+		'0|1|10', 'and who was seen longest ago');
+};
+
+subtest 'smaller tables than the file' => sub {
+	$c->stop;
+	$c->set_conf({ 'pg_tls.max_certificates' => 20, 'pg_tls.max_clients' => 20 });
+	$c->start;
+	ok($c->poll_query('SELECT count(*) FROM pg_stat_tls_client_certificates', '10', unix => 1), 'larger ones');
+	$c->query('SELECT 1', host => '127.0.0.1', cert => 'bob', user => "r$_") for 1 .. 9;
+	$c->stop;
+	$c->set_conf({ 'pg_tls.max_certificates' => 10, 'pg_tls.max_clients' => 10 });
+	$c->start;
+	ok($c->poll_query('SELECT count(*) FROM pg_stat_tls_client_certificates', '10', unix => 1), 'smaller ones');
+	is(q1(q{SELECT count(*) FROM pg_stat_tls_client_certificates WHERE usename IN ('r1', 'r5', 'r9')}), 3, 'keep the last ones');
+};
+
+$c->stop;
+unlike($c->log_text, qr/PANIC|signal 11|TRAP/, 'nothing bad in the log');
+done_testing();
