@@ -22,9 +22,9 @@ The macros for tests:
 brings the SQL function pg_tls_test_chains(), which checks the arena of sent
 certificates and tells what it holds.
 
-=item PGTLS_TEST_SLOW_WRITES
+=item PGTLS_TEST_SLOW_WRITES, PGTLS_TEST_SLOW_READS
 
-makes a backend write its slot in many small steps.
+make a backend write its slot, or read any, in many small steps.
 
 =item PGTLS_TEST_SLOW_JUDGE
 
@@ -33,6 +33,10 @@ makes whoever judges sessions wait before each certificate.
 =item PGTLS_TEST_UNPROTECTED
 
 makes readers ignore the change count of slots.
+
+=item PGTLS_TEST_UNCOMPARED
+
+makes readers look at it before they copy, but not afterwards.
 
 =back
 
