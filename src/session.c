@@ -22,6 +22,7 @@
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "cell.h"
@@ -912,3 +913,28 @@ pg_tls_session(PG_FUNCTION_ARGS)
 	make_row(&row, info, now);
 	PG_RETURN_DATUM(pgtls_row_return(&row, fcinfo));
 }
+
+#ifdef PGTLS_TEST
+/*
+ * For tests: read the client's certificate, and tell the first error that is
+ * left in OpenSSL's queue; NULL for none.
+ */
+PG_FUNCTION_INFO_V1(pg_tls_test_error_queue);
+
+Datum
+pg_tls_test_error_queue(PG_FUNCTION_ARGS)
+{
+	CertInfo	c;
+	unsigned long error;
+
+	ERR_clear_error();
+	if (pgtls_certificate_read(MyProcPort->peer, &c))
+		pgtls_certificate_free(&c);
+	error = ERR_get_error();
+	ERR_clear_error();
+	if (error == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%08lX %s", error,
+											  ERR_reason_error_string(error))));
+}
+#endif							/* PGTLS_TEST */

@@ -20,7 +20,8 @@ The macros for tests:
 =item PGTLS_TEST
 
 brings the SQL function pg_tls_test_chains(), which checks the arena of sent
-certificates and tells what it holds.
+certificates and tells what it holds; and pg_tls_test_error_queue(), which reads
+the client's certificate and tells the error that OpenSSL still knows of.
 
 =item PGTLS_TEST_SLOW_WRITES, PGTLS_TEST_SLOW_READS
 

@@ -62,6 +62,7 @@ use File::Path qw(make_path remove_tree);
 use File::Temp ();
 use IO::Socket::IP;
 use IPC::Run ();
+use JSON::PP ();
 use POSIX qw(WNOHANG);
 use Scalar::Util qw(weaken);
 use Test::More ();
@@ -555,6 +556,48 @@ sub s_client
 		1;
 	} or croak "@cmd: $@$output";
 	return wantarray ? ($? >> 8, $output) : $output;
+}
+
+=head2 $c->s_client_row(%opts)
+
+The row of pg_tls_session() that such a client gets, by column names, and in
+list context also what s_client printed; nothing if it got none.
+
+=head2 TlsCluster->startup_and_query($query)
+
+The bytes of a client that logs in as postgres, asks that and goes: just enough
+of the protocol for a server that trusts it.
+
+=cut
+
+sub startup_and_query
+{
+	my ($class, $query) = @_;
+	my $startup = pack 'N Z* Z* Z* Z* x', 196608, 'user', 'postgres', 'database', 'postgres';
+	my $message = sub { pack 'a N a*', $_[0], 4 + length $_[1], $_[1] };
+
+	return pack('N', 4 + length $startup) . $startup
+	  . $message->('Q', pack 'Z*', $query) . $message->('X', '');
+}
+
+sub s_client_row
+{
+	my ($self, %opts) = @_;
+	# -quiet would hide what s_client says of the handshake
+	my $out = $self->s_client(
+		%opts,
+		extra => [ '-ign_eof', '-nocommands', @{ $opts{extra} // [] } ],
+		input => $self->startup_and_query('SELECT to_jsonb(s) FROM pg_tls_session() s'));
+	my ($json) = $out =~ /(\{"pid".*?\})(?=C\0\0)/s;
+
+	if (!$json)
+	{
+		Test::More::diag($out);
+		return;
+	}
+	my $row = JSON::PP->new->decode($json);
+
+	return wantarray ? ($row, $out) : $row;
 }
 
 =head1 WAITING, AND THE LOG

@@ -35,6 +35,7 @@ use Carp qw(croak);
 use File::Path qw(make_path);
 use MIME::Base64 qw(decode_base64 encode_base64);
 use IPC::Run ();
+use MIME::Base64 qw(decode_base64 encode_base64);
 use POSIX qw(strftime);
 use Exporter qw(import);
 
@@ -109,7 +110,8 @@ a copy of the key of that name instead.
 
 =item serial
 
-C<0x...>, positive, up to 20 bytes; random by default.
+C<0x...>, positive, random by default.  RFC 5280 allows up to 20 bytes, but
+here there may be 60.
 
 =item not_before, not_after
 
@@ -118,6 +120,12 @@ seconds from now; default one day ago and in 30 days.
 =item md
 
 digest of the issuer's signature; the default one of its key.
+
+=item patch
+
+pairs of bytes, the first of which are replaced in the finished certificate by
+the second, of the same length, before it is signed once more: for what openssl
+refuses to make.  Needs an issuer with an EC key.
 
 =back
 
@@ -487,11 +495,41 @@ sub _sign
 		: ('-selfsign', '-keyfile', $self->key($name)));
 
 	unlink "$self->{dir}/work/$serial.pem";
+	$self->_patch($name, %opts) if $opts{patch};
 
 	# A renewed CA keeps what it had revoked and the number of its last CRL.
 	$self->{made}{$name} = { %{ $self->{made}{$name} // {} }, opts => \%opts, serial => $serial };
 	$self->_write_chains($name);
 	return $self;
+}
+
+# Changes bytes of a certificate, and has its issuer sign it again.
+sub _patch
+{
+	my ($self, $name, %opts) = @_;
+	my $file = "$self->{dir}/work/tbs.der";
+	my $der = decode_base64(slurp($self->crt($name)) =~ s/^-.*$//mgr);
+	# Certificate ::= SEQUENCE { tbs SEQUENCE, algorithm SEQUENCE, signature BIT STRING },
+	# the first two with lengths of two bytes
+	my ($tbs_length) = unpack 'x4 x2 n', $der;
+	my $tbs = substr $der, 4, 4 + $tbs_length;
+	my $algorithm = substr $der, 4 + length $tbs;
+	my @patch = @{ $opts{patch} };
+
+	$algorithm = substr $algorithm, 0, 2 + ord substr $algorithm, 1;
+	while (my ($from, $to) = splice @patch, 0, 2)
+	{
+		croak "'$from' is longer or shorter than what replaces it" if length $from != length $to;
+		$tbs =~ s/\Q$from\E/$to/g or croak "no '$from' in the certificate of $name";
+	}
+	spew($file, $tbs);
+
+	my $signature = "\0" . _openssl('dgst', '-sha256', '-sign', $self->key($opts{issuer}), $file);
+	my $all = $tbs . $algorithm . pack('CC/a', 0x03, $signature);
+
+	spew($self->crt($name), "-----BEGIN CERTIFICATE-----\n",
+		encode_base64(pack('n n/a', 0x3082, $all)), "-----END CERTIFICATE-----\n");
+	return;
 }
 
 # The chain file of that name, and of everything below it.
@@ -666,7 +704,7 @@ sub _serial
 {
 	my ($serial) = @_;
 
-	$serial =~ /^0x0*([0-9a-f]{1,40})$/i or croak "serial '$serial' is not 0x...";
+	$serial =~ /^0x0*([0-9a-f]{1,120})$/i or croak "serial '$serial' is not 0x...";
 	return uc(length($1) % 2 ? "0$1" : $1);
 }
 

@@ -157,7 +157,7 @@ subtest 'as openssl s_client sees it' => sub {
 	foreach my $case (@cases)
 	{
 		my $what = join ' ', map { ref $case->{$_} ? @{ $case->{$_} } : "$_=$case->{$_}" } sort keys %$case;
-		my ($row, $said) = s_client_row(%$case);
+		my ($row, $said) = $c->s_client_row(%$case);
 
 		ok($row, "$what: has a row") or next;
 		my ($cipher) = $said =~ /Cipher is (\S+)/;
@@ -177,28 +177,6 @@ subtest 'as openssl s_client sees it' => sub {
 		is($row->{client_cn}, $case->{cert}, "$what: certificate");
 	}
 };
-
-# Speaks just enough of the protocol, over s_client, to be let in and to ask
-# for the row of its own session.
-sub s_client_row
-{
-	my (%opts) = @_;
-	my $startup = pack 'N Z* Z* Z* Z* x', 196608, 'user', 'postgres', 'database', 'postgres';
-	my $query = "SELECT to_jsonb(s) FROM pg_tls_session() s";
-	my $message = sub { pack 'a N a*', $_[0], 4 + length $_[1], $_[1] };
-	# -quiet would hide what s_client says of the handshake
-	my $out = $c->s_client(
-		%opts,
-		extra => [ '-ign_eof', '-nocommands', @{ $opts{extra} // [] } ],
-		input => pack('N', 4 + length $startup) . $startup
-		  . $message->('Q', pack 'Z*', $query) . $message->('X', ''));
-	my ($json) = $out =~ /(\{"pid".*?\})(?=C\0\0)/s or do { diag $out; return };
-	my %row;
-
-	require JSON::PP;
-	%row = %{ JSON::PP->new->decode($json) };
-	return (\%row, $out);
-}
 
 subtest 'certificates, as openssl x509 shows them' => sub {
 	foreach my $name (qw(alice bob carol longdn utf8 multi manysan noeku rsapss p384 ed448
