@@ -6,7 +6,9 @@ use warnings;
 
 use File::Copy qw(copy);
 use File::Temp ();
+use IPC::Run ();
 use Test::More;
+use Time::HiRes qw(sleep time);
 
 use TlsCluster;
 use TlsPKI qw(slurp spew);
@@ -189,6 +191,64 @@ subtest 'the clock' => sub {
 	ok($c->poll_until(sub { $column->($crl, 'acceptable') eq 'f' }), 'has run out');
 	is($column->($crl, 'chain_status, chain_error, crl_status'), 'valid|CRL has expired (depth 0)|expired', 'says why');
 	isnt(($c->psql('SELECT 1', cert => 'year'))[0], 0, 'and a new connection is refused');
+};
+
+# Further up in the chain; the keys are those of certificates that end soon.
+subtest 'the clock of CAs' => sub {
+	my @sign = ([ 'briefint', issuer => 'root', not_after => 7 ], [ 'briefroot', not_after => 7 ]);
+	my %depth = (underint => 1, underroot => 2, month => undef);
+	my $generation = generation();
+
+	$pki->ca('briefint', issuer => 'root');
+	$pki->ca('briefroot');
+	$pki->ca('lastingint', issuer => 'briefroot');
+	$pki->cert('underint', issuer => 'briefint');
+	$pki->cert('underroot', issuer => 'lastingint');
+	$pki->sign_again(@$_) for @sign;
+	$pki->bundle($c->tls('ca.crt'), 'root', 'briefroot');
+	$c->set_conf({ ssl_crl_file => '' });
+	reload_tls(until => sub { generation() > $generation });
+
+	my %open = map { $_ => $c->session(cert => $_) } keys %depth;
+	my $column = sub { return $c->query("SELECT $_[1] FROM pg_stat_tls WHERE pid = " . $open{ $_[0] }->pid, unix => 1) };
+
+	is($column->($_, 'acceptable'), 't', "$_: still acceptable") for sort keys %open;
+	is($column->('underint', 'valid_until'), end_of('briefint'), 'until the intermediate CA ends');
+	is($column->('underroot', 'valid_until'), end_of('briefroot'), 'until the root ends');
+	foreach my $name (grep { $depth{$_} } sort keys %depth)
+	{
+		ok($c->poll_until(sub { $column->($name, 'acceptable') eq 'f' }), "$name: no longer");
+		is($column->($name, 'chain_status, chain_error'), "expired|certificate has expired (depth $depth{$name})",
+			"$name: says which");
+		isnt(($c->psql('SELECT 1', cert => $name))[0], 0, "$name: and a new connection is refused");
+		ok($c->wait_for_log(qr/at depth $depth{$name}: certificate has expired/), "$name: ... for the same")
+		  if TlsCluster->pg_version >= 16;
+	}
+	is($column->('month', 'acceptable'), 't', 'not so under the other CAs');
+};
+
+# A client that has its certificate verified, and then takes its time.
+subtest 'the moment of the handshake' => sub {
+	my ($in, $out) = ('', '');
+	my $query = "SELECT 'checked ' || extract(epoch FROM checked_at) || ' ' || (checked_at >= backend_start) || ' end'"
+	  . ' FROM pg_tls_session() JOIN pg_stat_activity USING (pid)';
+	my $run = IPC::Run::start(
+		[ $ENV{OPENSSL} // 'openssl', 's_client', '-connect', '127.0.0.1:' . $c->port, qw(-starttls postgres -tls1_2 -ign_eof -nocommands),
+			'-cert', $pki->crt('month'), '-key', $pki->key('month'), '-cert_chain', $pki->chain('month') ],
+		'<', \$in, '>&', \$out, IPC::Run::timeout(30));
+
+	# In TLS 1.2, it is the server that finishes.
+	$run->pump until $out =~ /Verify return code/;
+	my $finished = time;
+
+	sleep 0.2;
+	$in = $c->startup_and_query($query);
+	$run->finish;
+
+	my ($checked, $later) = $out =~ /checked ([\d.]+) (\w+) end/;
+
+	cmp_ok($checked // 'inf', '<=', $finished, 'and not that of the login');
+	is($later, 'true', '... nor one before the connection');
 };
 
 subtest 'generations' => sub {
