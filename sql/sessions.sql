@@ -27,6 +27,17 @@ SELECT count(*)
 FROM pg_stat_tls JOIN pg_stat_activity USING (pid)
 WHERE backend_type NOT IN ('client backend', 'walsender');
 
+-- objects of another version: an error, and no row of other columns
+\set VERBOSITY terse
+CREATE FUNCTION few_columns(OUT pid integer, OUT ssl boolean) RETURNS SETOF record
+AS '$libdir/pg_tls', 'pg_stat_tls' LANGUAGE C;
+SELECT * FROM few_columns();
+CREATE FUNCTION few_columns_of_mine(OUT pid integer, OUT ssl boolean) RETURNS record
+AS '$libdir/pg_tls', 'pg_tls_session' LANGUAGE C;
+SELECT * FROM few_columns_of_mine();
+DROP FUNCTION few_columns(), few_columns_of_mine();
+\set VERBOSITY default
+
 -- a role sees the sessions of roles that it is a member of
 CREATE ROLE regress_tls_nobody;
 CREATE ROLE regress_tls_monitor IN ROLE pg_monitor;
