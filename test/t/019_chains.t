@@ -9,7 +9,7 @@ use Test::More;
 
 use TlsBuild;
 use TlsCluster;
-use TlsPKI;
+use TlsPKI qw(slurp);
 
 plan skip_all => 'PG_TLS_SRC does not name the sources' unless TlsBuild->available;
 
@@ -63,6 +63,26 @@ SKIP:
 	becomes('1 certificates, 1 chains of 1 sessions, 0 refused', 'the leaf alone');
 }
 undef $bare;
+
+# A client that sends much more than its chain, more than there is room for.
+# What is of use to it is kept, though it comes last, and little else.
+my @junk = map { $pki->cert("junk$_", issuer => 'otherroot', key_of => 'alice',
+	san => [ map { "DNS:host-$_.example.org" } 1 .. 70 ]); "junk$_" } 1 .. 30;
+my $junk_size = length(slurp($pki->crt('junk30'))) * 3 / 4;
+my $wordy = $c->session(cert => 'alice', sslcert => $pki->bundle("$dir/wordy.crt", 'alice', @junk, 'int'));
+
+ok($wordy->connected, 'a client sends 30 certificates for nothing') or diag $wordy->error;
+cmp_ok(30 * $junk_size, '>', 50 * 1024, '... of ' . int($junk_size) . ' bytes each');
+is($wordy->query('SELECT acceptable, chain_length FROM pg_tls_session()'), 't|3', '... and is judged by the others');
+my ($certificates) = chains() =~ /^(\d+) certificates, 1 chains of 1 sessions, 0 refused/ or diag chains();
+
+cmp_ok($certificates, '>', 2, 'some of them are kept');
+cmp_ok(($certificates - 2) * $junk_size, '<', 17 * 1024, '... within bounds');
+my $bob = $c->session(cert => 'bob');
+
+becomes($certificates + 1 . ' certificates, 2 chains of 2 sessions, 0 refused', 'the intermediate was kept');
+undef $_ for $wordy, $bob;
+becomes('0 certificates, 0 chains of 0 sessions, 0 refused', 'nothing is left over');
 
 # More than there is room for: connections succeed all the same.
 my @many = map {
