@@ -927,6 +927,8 @@ pg_tls_test_error_queue(PG_FUNCTION_ARGS)
 	CertInfo	c;
 	unsigned long error;
 
+	if (MyProcPort == NULL || MyProcPort->peer == NULL)
+		PG_RETURN_NULL();
 	ERR_clear_error();
 	if (pgtls_certificate_read(MyProcPort->peer, &c))
 		pgtls_certificate_free(&c);

@@ -90,9 +90,9 @@ note_crl(X509_STORE_CTX *ctx, X509_CRL *crl, X509 *cert)
 }
 
 /*
- * Have note_crl() and note_end() called for all verifications by this store.  What is put
- * on the store of the context that the postmaster loads reaches the
- * handshakes of its children.
+ * Have note_crl() and note_end() called for all verifications by this store.
+ * What is put on the store of the context that the postmaster loads reaches
+ * the handshakes of its children.
  *
  * Runs in the postmaster at each load of the TLS files; cannot fail.  Where
  * OpenSSL's own check cannot be learned the store is left alone, and verdicts
