@@ -51,6 +51,13 @@ utf8_length(const unsigned char *s, int len)
 	return n;
 }
 
+/* Whether a character of n bytes is a control character, of C0 or C1. */
+static bool
+is_control(const unsigned char *s, int n)
+{
+	return *s < 0x20 || *s == 0x7f || (n == 2 && s[0] == 0xc2 && s[1] < 0xa0);
+}
+
 /*
  * Print text of unknown contents as valid UTF-8 without control characters.
  * What cannot stand there is written as a backslash and two hexadecimal
@@ -69,9 +76,7 @@ pgtls_certificate_escape(BIO *out, const char *text, int len,
 	while (s < end)
 	{
 		int			n = utf8_length(s, end - s);
-		bool		control = n > 0 &&
-			(*s < 0x20 || *s == 0x7f ||
-			 (n == 2 && s[0] == 0xc2 && s[1] < 0xa0));	/* C1 controls */
+		bool		control = n > 0 && is_control(s, n);
 
 		if (n > 0 && !control && !(*s == '\\' && double_backslash))
 		{
@@ -400,6 +405,40 @@ print_eku(BIO *out, X509 *cert)
 	return print_list_extension(out, cert, NID_ext_key_usage, print_all_usages);
 }
 
+/* Whether text can stand as it is, but for the line feeds of lists. */
+static bool
+is_clean(const char *text, long len)
+{
+	for (long i = 0; i < len;)
+	{
+		int			n = utf8_length((const unsigned char *) text + i, len - i);
+
+		if (n <= 0 || text[i] == '\0' ||
+			(n > 1 && is_control((const unsigned char *) text + i, n)))
+			return false;
+		i += n;
+	}
+	return true;
+}
+
+/* Make a string of the contents of a memory BIO: NULL for nothing in it. */
+static bool
+copy_text(BIO *bio, char **text)
+{
+	char	   *data;
+	long		len = BIO_get_mem_data(bio, &data);
+
+	*text = NULL;
+	if (len <= 0)
+		return true;
+	*text = OPENSSL_malloc(len + 1);
+	if (*text == NULL)
+		return false;
+	memcpy(*text, data, len);
+	(*text)[len] = '\0';
+	return true;
+}
+
 /*
  * Empty a memory BIO into a string of its own: NULL for nothing printed.
  *
@@ -412,42 +451,19 @@ take_text(BIO *bio, char **text)
 {
 	char	   *data;
 	long		len = BIO_get_mem_data(bio, &data);
-	bool		ok = true;
+	bool		ok;
 
-	*text = NULL;
-	if (len > 0)
+	if (len <= 0 || is_clean(data, len))
+		ok = copy_text(bio, text);
+	else
 	{
-		bool		valid = true;
+		BIO		   *clean = BIO_new(BIO_s_mem());
 
-		for (long i = 0; valid && i < len;)
-		{
-			int			n = utf8_length((unsigned char *) data + i, len - i);
-
-			/* C1 controls; lists, which have line feeds, have none of them */
-			valid = n > 0 && data[i] != '\0' &&
-				!(n == 2 && (unsigned char) data[i] == 0xc2 &&
-				  (unsigned char) data[i + 1] < 0xa0);
-			i += n;
-		}
-		if (valid)
-		{
-			*text = OPENSSL_malloc(len + 1);
-			ok = *text != NULL;
-			if (ok)
-			{
-				memcpy(*text, data, len);
-				(*text)[len] = '\0';
-			}
-		}
-		else
-		{
-			BIO		   *clean = BIO_new(BIO_s_mem());
-
-			ok = clean != NULL &&
-				pgtls_certificate_escape(clean, data, len, false) &&
-				take_text(clean, text);
-			BIO_free(clean);
-		}
+		*text = NULL;
+		ok = clean != NULL &&
+			pgtls_certificate_escape(clean, data, len, false) &&
+			copy_text(clean, text);
+		BIO_free(clean);
 	}
 	(void) BIO_reset(bio);
 	return ok;
