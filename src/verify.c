@@ -11,9 +11,27 @@
  */
 #include "postgres.h"
 
+#include <openssl/x509v3.h>
+
+#include "libpq/libpq.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "verify.h"
+
+/*
+ * Rules: by what a certificate is judged.
+ *
+ * Those of the server are in its context.  Without one (server NULL) they are
+ * those of RFC 5280, for these CRLs, which may be empty: they are no part of the
+ * store since OpenSSL looks there for CRLs of a certificate's own issuer only.
+ */
+typedef struct Rules
+{
+	X509_STORE *store;			/* what is trusted, and flags */
+	SSL_CTX    *server;
+	STACK_OF(X509_CRL) *crls;
+} Rules;
 
 /*
  * Which CRLs the verification that runs now, or ran last, consulted.
@@ -296,14 +314,11 @@ pgtls_verify_classify(int error, Verdict *verdict)
 static CrlStatus worst_crl_status;
 static TimestampTz first_beginning;
 
-static int
-collect_errors(int ok, X509_STORE_CTX *ctx)
+static void
+collect_error(X509_STORE_CTX *ctx)
 {
 	int			error = X509_STORE_CTX_get_error(ctx);
 	const ASN1_TIME *beginning = NULL;
-
-	if (ok)
-		return 1;
 
 	worst_crl_status = Min(worst_crl_status, crl_status_of_error(error));
 	if (error == X509_V_ERR_CERT_NOT_YET_VALID)
@@ -312,39 +327,142 @@ collect_errors(int ok, X509_STORE_CTX *ctx)
 		beginning = X509_CRL_get0_lastUpdate(X509_STORE_CTX_get0_current_crl(ctx));
 	if (beginning != NULL)
 		first_beginning = Min(first_beginning, pgtls_ossl_time(beginning));
-	return 1;
 }
 
 /*
- * One run of OpenSSL's verification, set up as ssl_verify_cert_chain() in
- * libssl sets up that of a server's handshake.  Returns the error, X509_V_OK
- * for none, or -1 if memory ran out.
+ * Whether an error that X509_V_FLAG_X509_STRICT finds is none by RFC 5280.
+ *
+ * OpenSSL counts with that flag whatever CAs are told in section 4 of the RFC.
+ * Not all of it concerns who validates a path (section 6):
+ * - the certificate of the trust anchor is no part of the path (6.1).  Only its
+ *   name and key count, and whether it is a CA at all and has not ended, which
+ *   OpenSSL checks anyway;
+ * - whether an extension that is understood is marked as critical makes no
+ *   difference (4.2).
+ */
+static bool
+is_none_of_rfc5280(X509_STORE_CTX *ctx)
+{
+	int			error = X509_STORE_CTX_get_error(ctx);
+	int			depth = X509_STORE_CTX_get_error_depth(ctx);
+	STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
+	bool		is_anchor;
+
+	/* only while the chain is complete do these errors arise */
+	is_anchor = chain != NULL && depth > 0 && depth == sk_X509_num(chain) - 1;
+	switch (error)
+	{
+		case X509_V_ERR_CA_BCONS_NOT_CRITICAL:
+		case X509_V_ERR_AUTHORITY_KEY_IDENTIFIER_CRITICAL:
+		case X509_V_ERR_SUBJECT_KEY_IDENTIFIER_CRITICAL:
+		case X509_V_ERR_EMPTY_SUBJECT_SAN_NOT_CRITICAL:
+			return true;
+		case X509_V_ERR_CA_CERT_MISSING_KEY_USAGE:
+		case X509_V_ERR_MISSING_AUTHORITY_KEY_IDENTIFIER:
+		case X509_V_ERR_MISSING_SUBJECT_KEY_IDENTIFIER:
+		case X509_V_ERR_EXTENSIONS_REQUIRE_VERSION_3:
+			return is_anchor;
+		case X509_V_ERR_INVALID_CA:
+			return is_anchor && X509_check_ca(sk_X509_value(chain, depth)) != 0;
+		case X509_V_ERR_UNABLE_TO_GET_CRL:
+			return is_anchor;
+		default:
+			return false;
+	}
+}
+
+static int
+collect_errors(int ok, X509_STORE_CTX *ctx)
+{
+	if (!ok)
+		collect_error(ctx);
+	return 1;
+}
+
+static int
+judge_by_rfc5280(int ok, X509_STORE_CTX *ctx)
+{
+	return ok || is_none_of_rfc5280(ctx);
+}
+
+static int
+collect_errors_by_rfc5280(int ok, X509_STORE_CTX *ctx)
+{
+	if (!ok && !is_none_of_rfc5280(ctx))
+		collect_error(ctx);
+	return 1;
+}
+
+/* What a pass looks at, and how. */
+typedef enum Pass
+{
+	PASS_DECIDE,				/* all, until the first error */
+	PASS_WITHOUT_CRLS,			/* what the chain is worth by itself */
+	PASS_COLLECT				/* all, to collect the errors */
+} Pass;
+
+/* As ssl_verify_cert_chain() in libssl sets up that of a server's handshake. */
+static bool
+set_up_as_server(X509_STORE_CTX *ctx, SSL_CTX *server, Pass pass)
+{
+	X509_VERIFY_PARAM *param = X509_STORE_CTX_get0_param(ctx);
+
+	X509_VERIFY_PARAM_set_auth_level(param, SSL_CTX_get_security_level(server));
+	if (pass == PASS_COLLECT)
+		X509_STORE_CTX_set_verify_cb(ctx, collect_errors);
+	return X509_STORE_CTX_set_default(ctx, "ssl_client") &&
+		X509_VERIFY_PARAM_set1(param, SSL_CTX_get0_param(server));
+}
+
+/*
+ * For any purpose and any policy, and without a limit to weak keys and digests,
+ * which are no subject of the RFC.
+ */
+static bool
+set_up_by_rfc5280(X509_STORE_CTX *ctx, STACK_OF(X509_CRL) *crls, Pass pass)
+{
+	X509_VERIFY_PARAM *param = X509_STORE_CTX_get0_param(ctx);
+	ASN1_OBJECT *any_policy = OBJ_nid2obj(NID_any_policy);
+
+	X509_VERIFY_PARAM_set_auth_level(param, 0);
+	X509_STORE_CTX_set0_crls(ctx, crls);
+	X509_STORE_CTX_set_verify_cb(ctx, pass == PASS_COLLECT ?
+								 collect_errors_by_rfc5280 : judge_by_rfc5280);
+
+	/* user-initial-policy-set; without it OpenSSL takes the empty set */
+	return any_policy != NULL &&
+		X509_VERIFY_PARAM_add0_policy(param, any_policy) &&
+		X509_VERIFY_PARAM_set_flags(param,
+									X509_V_FLAG_X509_STRICT |
+									X509_V_FLAG_POLICY_CHECK |
+									X509_V_FLAG_EXTENDED_CRL_SUPPORT |
+									X509_V_FLAG_USE_DELTAS |
+									X509_V_FLAG_PARTIAL_CHAIN);
+}
+
+/*
+ * One run of OpenSSL's verification.  Returns the error, X509_V_OK for none, or
+ * -1 if memory ran out.
  */
 static int
-run_verification(SSL_CTX *ssl_ctx, X509 *leaf, STACK_OF(X509) *sent,
-				 TimestampTz now, bool with_crls,
-				 X509_STORE_CTX_verify_cb callback,
-				 int *depth, STACK_OF(X509) **chain)
+run_verification(const Rules *rules, X509 *leaf, STACK_OF(X509) *sent,
+				 TimestampTz now, Pass pass, int *depth, STACK_OF(X509) **chain)
 {
 	X509_STORE_CTX *ctx = X509_STORE_CTX_new();
 	X509_VERIFY_PARAM *param;
 	int			error = -1;
 
 	if (ctx == NULL ||
-		!X509_STORE_CTX_init(ctx, SSL_CTX_get_cert_store(ssl_ctx), leaf, sent))
+		!X509_STORE_CTX_init(ctx, rules->store, leaf, sent) ||
+		!(rules->server != NULL ? set_up_as_server(ctx, rules->server, pass) :
+		  set_up_by_rfc5280(ctx, rules->crls, pass)))
 		goto done;
 
 	param = X509_STORE_CTX_get0_param(ctx);
-	X509_VERIFY_PARAM_set_auth_level(param, SSL_CTX_get_security_level(ssl_ctx));
-	if (!X509_STORE_CTX_set_default(ctx, "ssl_client") ||
-		!X509_VERIFY_PARAM_set1(param, SSL_CTX_get0_param(ssl_ctx)))
-		goto done;
-	if (!with_crls)
+	if (pass == PASS_WITHOUT_CRLS)
 		X509_VERIFY_PARAM_clear_flags(param, X509_V_FLAG_CRL_CHECK |
 									  X509_V_FLAG_CRL_CHECK_ALL);
 	X509_VERIFY_PARAM_set_time(param, (time_t) (timestamptz_to_time_t(now)));
-	if (callback != NULL)
-		X509_STORE_CTX_set_verify_cb(ctx, callback);
 
 	own_verification = true;
 	if (X509_verify_cert(ctx) > 0)
@@ -368,19 +486,16 @@ done:
 }
 
 /*
- * Reach a verdict on a certificate as the server would, were it sent with
- * these intermediates to a server that has this context loaded.  False if
- * memory ran out; the verdict is then not known.
+ * Reach a verdict.  False if memory ran out; it is then not known.
  *
- * The first pass is the server's own, and decides.  Only where it refuses,
- * a second one says what the chain is worth without CRLs, and a third one
- * what is wrong with all of the CRLs that are needed.
+ * The first pass decides.  Only where it refuses, a second one says what the
+ * chain is worth without CRLs, and a third one what is wrong with all of the
+ * CRLs that are needed.
  */
-bool
-pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,
-				   TimestampTz now, Verdict *verdict)
+static bool
+reach_verdict(const Rules *rules, X509 *leaf, STACK_OF(X509) *sent,
+			  TimestampTz now, Verdict *verdict)
 {
-	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
 	STACK_OF(X509) *chain = NULL;
 	int			error,
 				depth;
@@ -390,27 +505,27 @@ pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,
 	noted_until = DT_NOEND;
 	noted_depth = 0;
 
-	error = run_verification(ctx, leaf, sent, now, true, NULL, &depth, &chain);
+	error = run_verification(rules, leaf, sent, now, PASS_DECIDE, &depth, &chain);
 	if (error < 0)
 		goto done;
 	if (error == X509_V_OK)
-		read_accepted_chain(chain, store, verdict);
+		read_accepted_chain(chain, rules->store, verdict);
 	else
 	{
 		int			ignored_depth;
 		int			bare_error;
 
-		bare_error = run_verification(ctx, leaf, sent, now, false, NULL,
+		bare_error = run_verification(rules, leaf, sent, now, PASS_WITHOUT_CRLS,
 									  &ignored_depth, NULL);
 		if (bare_error < 0)
 			goto done;
 
 		worst_crl_status = CRL_GOOD;
 		first_beginning = DT_NOEND;
-		if (run_verification(ctx, leaf, sent, now, true, collect_errors,
+		if (run_verification(rules, leaf, sent, now, PASS_COLLECT,
 							 &ignored_depth, NULL) < 0)
 			goto done;
-		if (!checks_crls(store))
+		if (!checks_crls(rules->store))
 			worst_crl_status = CRL_NOT_CHECKED;
 
 		verdict->known = true;
@@ -429,6 +544,96 @@ pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,
 done:
 	sk_X509_pop_free(chain, X509_free);
 	return verdict->known;
+}
+
+/*
+ * Reach a verdict on a certificate as the server would, were it sent with
+ * these intermediates to a server that has this context loaded.  False if
+ * memory ran out; the verdict is then not known.
+ */
+bool
+pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,
+				   TimestampTz now, Verdict *verdict)
+{
+	Rules		rules = {.store = SSL_CTX_get_cert_store(ctx), .server = ctx};
+
+	return reach_verdict(&rules, leaf, sent, now, verdict);
+}
+
+/* Have a store check the CRLs of all certificates, as core's loader does. */
+static bool
+check_all_crls(X509_STORE *store)
+{
+	return X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
+}
+
+static bool
+add_trusted(X509_STORE *store, STACK_OF(X509) *trusted)
+{
+	for (int i = 0; i < sk_X509_num(trusted); i++)
+	{
+		if (!X509_STORE_add_cert(store, sk_X509_value(trusted, i)))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Reach a verdict by the path validation of RFC 5280: with constraints and
+ * mappings of policies, delta CRLs, indirect CRLs, and the profile of
+ * certificates.  False if memory ran out; the verdict is then not known.
+ *
+ * CRLs are checked if there are any.
+ */
+bool
+pgtls_verify_rfc5280(X509 *leaf, STACK_OF(X509) *sent, STACK_OF(X509) *trusted,
+					 STACK_OF(X509_CRL) *crls, TimestampTz at, Verdict *verdict)
+{
+	Rules		rules = {.store = X509_STORE_new(), .crls = crls};
+
+	memset(verdict, 0, sizeof(*verdict));
+	if (rules.store != NULL && add_trusted(rules.store, trusted) &&
+		(sk_X509_CRL_num(crls) == 0 || check_all_crls(rules.store)))
+		(void) reach_verdict(&rules, leaf, sent, at, verdict);
+	X509_STORE_free(rules.store);
+	ERR_clear_error();
+	return verdict->known;
+}
+
+/*
+ * A context as a server has it that loaded these CAs and CRLs; NULL if memory
+ * ran out.  CRLs are checked if there are any.
+ *
+ * What the settings and OpenSSL's own configuration say of the security level
+ * is in force here as it is in be_tls_init().
+ */
+SSL_CTX *
+pgtls_verify_make_context(STACK_OF(X509) *trusted, STACK_OF(X509_CRL) *crls)
+{
+	SSL_CTX    *ctx = SSL_CTX_new(TLS_method());
+	X509_STORE *store;
+
+	if (ctx == NULL)
+		goto fail;
+	if (pgtls_cipher_list != NULL)
+		(void) SSL_CTX_set_cipher_list(ctx, pgtls_cipher_list);
+
+	store = SSL_CTX_get_cert_store(ctx);
+	if (!add_trusted(store, trusted) ||
+		(sk_X509_CRL_num(crls) > 0 && !check_all_crls(store)))
+		goto fail;
+	for (int i = 0; i < sk_X509_CRL_num(crls); i++)
+	{
+		if (!X509_STORE_add_crl(store, sk_X509_CRL_value(crls, i)))
+			goto fail;
+	}
+	ERR_clear_error();
+	return ctx;
+
+fail:
+	SSL_CTX_free(ctx);
+	ERR_clear_error();
+	return NULL;
 }
 
 /* The verdict of a server that checks no client certificates. */

@@ -7,6 +7,8 @@
  * the server's own trust store and flags; this file runs it in the way that
  * the server's handshakes run it, and puts the outcome into words.
  *
+ * pgtls_verify_rfc5280() alone goes by other rules than the server's.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef PGTLS_VERIFY_H
@@ -82,6 +84,11 @@ extern void pgtls_verify_handshake(SSL *ssl, Verdict *verdict);
 extern bool pgtls_verify_again(SSL *ssl, TimestampTz now, Verdict *verdict);
 extern bool pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,
 							   TimestampTz now, Verdict *verdict);
+extern bool pgtls_verify_rfc5280(X509 *leaf, STACK_OF(X509) *sent,
+								 STACK_OF(X509) *trusted, STACK_OF(X509_CRL) *crls,
+								 TimestampTz at, Verdict *verdict);
+extern SSL_CTX *pgtls_verify_make_context(STACK_OF(X509) *trusted,
+										  STACK_OF(X509_CRL) *crls);
 extern void pgtls_verify_not_checked(TimestampTz now, Verdict *verdict);
 extern bool pgtls_verify_refused(const Verdict *verdict);
 extern void pgtls_verify_at(Verdict *verdict, TimestampTz now);
