@@ -10,6 +10,7 @@ OBJS = \
 	src/judge.o \
 	src/monitor.o \
 	src/ossl.o \
+	src/path.o \
 	src/pg_tls.o \
 	src/prepare.o \
 	src/reload.o \
@@ -28,7 +29,7 @@ PG_CPPFLAGS = -DPGTLS_VERSION='"$(EXTVERSION)"'
 SHLIB_LINK = -lssl -lcrypto
 
 # needs a running server with shared_preload_libraries = 'pg_tls'
-REGRESS = pg_tls sessions reload
+REGRESS = pg_tls sessions reload verify
 
 PG_CONFIG = pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)

@@ -508,6 +508,31 @@ COMMENT ON FUNCTION pg_stat_tls_reset() IS
 'forget what was counted and remembered of clients';
 
 --
+-- Any certificate
+--
+
+CREATE FUNCTION pg_tls_verify(
+    certificate text,
+    intermediates text DEFAULT NULL,
+    trusted text DEFAULT NULL,
+    crls text DEFAULT NULL,
+    at timestamptz DEFAULT NULL,
+    mode text DEFAULT 'server',
+    OUT ok boolean,
+    OUT chain_status text,
+    OUT crl_status text,
+    OUT error text,
+    OUT error_code integer,
+    OUT depth integer
+)
+RETURNS record
+AS 'MODULE_PATHNAME', 'pg_tls_verify'
+LANGUAGE C STABLE PARALLEL SAFE COST 10000;
+
+COMMENT ON FUNCTION pg_tls_verify(text, text, text, text, timestamptz, text) IS
+'would a server that has these CAs and CRLs accept this certificate (mode server), or would RFC 5280 (mode rfc5280)? All in PEM; works without preloading';
+
+--
 -- Privileges: what shows paths is for monitoring, what acts is for nobody
 -- but superusers until it is granted
 --

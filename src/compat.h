@@ -97,6 +97,11 @@ pgtls_keep_loaded_tls(void)
 #define pgtls_adopt_security_level(context, cipher_list) ((void) 0)
 #endif
 
+/* 18: pg_noreturn, which comes first */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn				pg_attribute_noreturn()
+#endif
+
 /* 18: PG_MODULE_MAGIC_EXT */
 #if PG_VERSION_NUM < 180000
 #define PG_MODULE_MAGIC_EXT(...) PG_MODULE_MAGIC
