@@ -39,6 +39,7 @@ test_packages=(
 	krb5-admin-server   # ... makes its principals
 	krb5-user           # ... and gets a ticket
 	python3-psycopg2    # a driver other than psql
+	python3-cryptography-vectors  # NIST's certificates and CRLs
 )
 
 # What the metapackage of the distribution depends on.

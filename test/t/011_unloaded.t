@@ -29,6 +29,12 @@ isnt($rc, 0, 'the view needs preloading');
 like($err, qr/ERROR:  55000: pg_tls must be loaded via "shared_preload_libraries"\nHINT:  Add pg_tls to the setting "shared_preload_libraries" and restart the server\./,
 	'... and says so');
 
+my $root = TlsPKI::slurp($pki->crt('root'));
+my $alice = TlsPKI::slurp($pki->chain('alice'));
+
+is($c->query("SELECT ok, chain_status, crl_status FROM pg_tls_verify('$alice', trusted => '$root')"), 't|valid|not_checked',
+	'a certificate is verified without preloading');
+
 # Everything but the moment of the verdict, what only the postmaster knows, and
 # the method, which core forgets once a session that it trusts has begun.
 my %kinds = (
