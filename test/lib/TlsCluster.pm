@@ -768,15 +768,19 @@ sub _psql
 	my ($out, $err) = ('', '');
 	my $env = $opts{env} // {};
 	my $cmd = $self->_psql_command(\%opts, '-v', 'ON_ERROR_STOP=1');
+	# Not through a pipe: a psql that cannot connect may be gone before it is written.
+	my $file = "$self->{tmp}/sql.$$." . ++$counter;
 	my $rc;
 
+	spew($file, $sql);
 	eval {
 		local %ENV = (%ENV, %$env);
-		IPC::Run::run($cmd, '<', \$sql, '>', \$out, '2>', \$err,
+		IPC::Run::run($cmd, '<', $file, '>', \$out, '2>', \$err,
 			IPC::Run::timeout($opts{timeout} // $TIMEOUT));
 		$rc = $? >> 8;
 		1;
 	} or croak "psql: $@$err\non: $sql";
+	unlink $file;
 	return ($rc, $out, $err);
 }
 
