@@ -336,7 +336,8 @@ collect_error(X509_STORE_CTX *ctx)
  * Not all of it concerns who validates a path (section 6):
  * - the certificate of the trust anchor is no part of the path (6.1).  Only its
  *   name and key count, and whether it is a CA at all and has not ended, which
- *   OpenSSL checks anyway;
+ *   OpenSSL checks anyway.  Nor is a CRL needed that covers it, which OpenSSL
+ *   wants for a root up to 3.5, and for any other anchor;
  * - whether an extension that is understood is marked as critical makes no
  *   difference (4.2).
  */
