@@ -183,7 +183,7 @@ COMMENT ON VIEW pg_tls_status IS
 COMMENT ON COLUMN pg_tls_status.ssl_setting IS
 'the setting ssl, which proves nothing: see active';
 COMMENT ON COLUMN pg_tls_status.active IS
-'a TLS configuration is loaded, so that clients may connect with TLS; NULL where another module keeps pg_tls from knowing';
+'a TLS configuration is loaded, so that clients may connect with TLS; NULL where another module keeps pg_tls from knowing, and for the moment that it takes to know';
 COMMENT ON COLUMN pg_tls_status.generation IS
 'number of the load in force: how many have succeeded since the server started; NULL while not active';
 COMMENT ON COLUMN pg_tls_status.loaded_at IS

@@ -10,6 +10,9 @@
  * has changed.  Neither waits for the other, neither can fail, and the writer
  * may be the postmaster.
  *
+ * A writer must not be interrupted in between: its process handles signals by
+ * setting flags.
+ *
  * A reader gives up after a bounded number of tries, which happens only where
  * the writer was preempted in the middle, or died there.
  *
@@ -27,12 +30,13 @@ static inline void
 pgtls_cell_write(uint32 *changecount, void *cell, const void *value, Size size)
 {
 	volatile uint32 *count = changecount;
+	uint32		writing = *count | 1;	/* even if a writer died in the middle */
 
-	(*count)++;
+	*count = writing;
 	pg_write_barrier();
 	memcpy(cell, value, size);
 	pg_write_barrier();
-	(*count)++;
+	*count = writing + 1;
 }
 
 /* Copy a cell; false if it stays in the middle of a change. */

@@ -291,36 +291,48 @@ is_member(STACK_OF(X509) *certs, X509 *cert)
 
 /*
  * Choose what to keep of what a client sent: its certificate and what its
- * chain was verified by come first, whatever their size.  The rest might be of
- * use after the server's CAs have changed, but it is the client that decides
- * how much that is; it must neither fill the arena nor keep us from judging
- * the client later.
+ * chain was verified by, whatever their size.  The rest might be of use after
+ * the server's CAs have changed, but it is the client that decides how much
+ * that is; it must neither fill the arena nor keep us from judging the client
+ * later.  The order stays that in which they came, as OpenSSL takes the first
+ * that fits.
  */
 static int
 choose_certificates(X509 *leaf, STACK_OF(X509) *sent, STACK_OF(X509) *verified,
-					X509 **chosen)
+					X509 **chosen, bool *complete)
 {
 	int			n = 0;
+	int			useful = 0;
 	Size		size = 0;
 
-	chosen[n++] = leaf;
-	for (int useful = 1; useful >= 0; useful--)
-	{
-		/* an absent stack has -1 elements */
-		for (int i = 0; i < sk_X509_num(sent) && n < MAX_CERTIFICATES; i++)
-		{
-			X509	   *cert = sk_X509_value(sent, i);
+	*complete = true;
+	/* an absent stack has -1 elements */
+	for (int i = 0; i < sk_X509_num(sent); i++)
+		useful += is_member(verified, sk_X509_value(sent, i));
 
-			if (is_member(verified, cert) != (bool) useful)
-				continue;
-			if (!useful)
-			{
-				size += Max(i2d_X509(cert, NULL), 0);
-				if (size > MAX_UNUSED_SIZE)
-					break;
-			}
-			chosen[n++] = cert;
+	chosen[n++] = leaf;
+	for (int i = 0; i < sk_X509_num(sent); i++)
+	{
+		X509	   *cert = sk_X509_value(sent, i);
+		bool		keep;
+
+		if (is_member(verified, cert))
+		{
+			useful--;
+			keep = n < MAX_CERTIFICATES;
 		}
+		else
+		{
+			int			length = Max(i2d_X509(cert, NULL), 0);
+
+			keep = n + useful < MAX_CERTIFICATES && size + length <= MAX_UNUSED_SIZE;
+			if (keep)
+				size += length;
+		}
+		if (keep)
+			chosen[n++] = cert;
+		else
+			*complete = false;
 	}
 	return n;
 }
@@ -328,16 +340,17 @@ choose_certificates(X509 *leaf, STACK_OF(X509) *sent, STACK_OF(X509) *verified,
 /*
  * Keep what a client sent: its certificate, and the certificates that came
  * with it (SSL_get_peer_cert_chain(), which on a server leaves the leaf out),
- * given what its chain was verified by.  Returns PGTLS_NO_CHAIN where there is
- * no room.
+ * given what its chain was verified by.  "complete" tells whether that was
+ * all.  Returns PGTLS_NO_CHAIN where there is no room.
  *
  * Runs in a backend as it logs in; raises no error.
  */
 ChainRef
-pgtls_chain_acquire(X509 *leaf, STACK_OF(X509) *sent, STACK_OF(X509) *verified)
+pgtls_chain_acquire(X509 *leaf, STACK_OF(X509) *sent, STACK_OF(X509) *verified,
+					bool *complete)
 {
 	X509	   *certs[MAX_CERTIFICATES];
-	int			n = choose_certificates(leaf, sent, verified, certs);
+	int			n = choose_certificates(leaf, sent, verified, certs, complete);
 	unsigned char *der[MAX_CERTIFICATES];
 	int			length[MAX_CERTIFICATES];
 	unsigned char digest[MAX_CERTIFICATES][PGTLS_SHA256_LEN];

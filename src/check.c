@@ -43,6 +43,9 @@
 
 #define QUEUE_SIZE	((Size) 16 * 1024)
 
+/* So long a caller waits for a free worker slot. */
+#define START_LIMIT	(5 * USECS_PER_SEC)
+
 int			pgtls_expiry_warning;
 
 /* State of the worker. */
@@ -82,13 +85,14 @@ pgtls_check_define_settings(void)
  * so that has to end, too.
  */
 static void
-terminate(SIGNAL_ARGS)
+terminate(int signo)
 {
 	int			save_errno = errno;
 
 	if (!terminated)
 	{
 		terminated = true;
+		pgtls_judge_stop = true;
 		kill(0, SIGTERM);
 	}
 	SetLatch(MyLatch);
@@ -541,7 +545,7 @@ pgtls_check_main(Datum arg)
 	bool		sessions;
 	CheckResult result;
 
-	pqsignal(SIGTERM, terminate);
+	pgtls_monitor_catch_sigterm(terminate);
 	BackgroundWorkerUnblockSignals();
 	MemoryContextSwitchTo(TopMemoryContext);
 
@@ -559,7 +563,7 @@ pgtls_check_main(Datum arg)
 	if (new_context != NULL)
 		pgtls_adopt_security_level(new_context, pgtls_cipher_list);
 	if (sessions && new_context != NULL && ssl_ca_file[0] != '\0' && !terminated)
-		pgtls_judge_sessions(new_context, 0, JUDGE_ALL, collect_refused, &result);
+		pgtls_judge_sessions(new_context, 0, 0, JUDGE_ALL, collect_refused, &result);
 	if (!terminated)
 		send_result(handle, &result);
 	proc_exit(0);
@@ -603,7 +607,7 @@ receive_result(shm_mq_handle *queue, TimestampTz deadline, CheckResult *result)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("the dry run of the TLS configuration ended without a result"),
-					 errhint("The server log may have details.")));
+					 errhint("Try again.")));
 		if (GetCurrentTimestamp() >= deadline)
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
@@ -640,6 +644,35 @@ receive_result(shm_mq_handle *queue, TimestampTz deadline, CheckResult *result)
 	}
 }
 
+static void
+abandon_worker(int code, Datum arg)
+{
+	TerminateBackgroundWorker((BackgroundWorkerHandle *) DatumGetPointer(arg));
+}
+
+/*
+ * Start the worker.  If others have all the slots, wait a while: they may be
+ * dry runs like this one.
+ */
+static void
+start_worker(BackgroundWorker *worker, TimestampTz deadline,
+			 BackgroundWorkerHandle **worker_handle)
+{
+	deadline = Min(deadline, GetCurrentTimestamp() + START_LIMIT);
+	while (!RegisterDynamicBackgroundWorker(worker, worker_handle))
+	{
+		if (GetCurrentTimestamp() >= deadline)
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+					 errmsg("could not start a background worker for the dry run"),
+					 errhint("All worker slots are in use. Try again, or increase \"max_worker_processes\".")));
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 50, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
 void
 pgtls_check_run(bool sessions, TimestampTz deadline, CheckResult *result)
 {
@@ -657,25 +690,17 @@ pgtls_check_run(bool sessions, TimestampTz deadline, CheckResult *result)
 	worker.bgw_main_arg = UInt32GetDatum(dsm_segment_handle(segment));
 	worker.bgw_extra[0] = sessions;
 	worker.bgw_notify_pid = MyProcPid;
-	if (!RegisterDynamicBackgroundWorker(&worker, &worker_handle))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("could not start a background worker for the dry run"),
-				 errhint("All worker slots are in use. Try again, or increase \"max_worker_processes\".")));
+	start_worker(&worker, deadline, &worker_handle);
 
-	PG_TRY();
+	/* a session that is ended has to clean up, too, hence no PG_CATCH */
+	PG_ENSURE_ERROR_CLEANUP(abandon_worker, PointerGetDatum(worker_handle));
 	{
 		queue_handle = shm_mq_attach(queue, segment, worker_handle);
 		receive_result(queue_handle, deadline, result);
 		/* so that its slot is free when the next one is wanted */
 		(void) WaitForBackgroundWorkerShutdown(worker_handle);
 	}
-	PG_CATCH();
-	{
-		TerminateBackgroundWorker(worker_handle);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
+	PG_END_ENSURE_ERROR_CLEANUP(abandon_worker, PointerGetDatum(worker_handle));
 	dsm_detach(segment);
 }
 
@@ -732,7 +757,7 @@ pg_tls_check_sessions(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
 				 errmsg("the server could not load its TLS files"),
-				 errdetail("%s", result.error),
+				 errdetail("%s", pgtls_row_clean(result.error)),
 				 errhint("Until this is mended, a reload leaves the old files in force.")));
 
 	foreach(lc, result.sessions)

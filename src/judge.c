@@ -13,10 +13,15 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
 #include "judge.h"
+
+/* Set by a signal's handler: leave the rest. */
+volatile sig_atomic_t pgtls_judge_stop = false;
 
 static int
 compare_chains(const void *a, const void *b)
@@ -58,12 +63,43 @@ judge_chain(SSL_CTX *context, const SessionKey *keys, int n, TimestampTz now,
 }
 
 /*
+ * What is left of a verdict for one of the sessions that sent the same.
+ *
+ * Of what a session sent, all may be lost, or a part.  Then a refusal that the
+ * rest might avert is not known.  But the end of the client's own certificate
+ * is certain.
+ */
+static void
+settle_verdict(const SessionKey *key, TimestampTz now, Verdict *verdict)
+{
+	bool		known = verdict->known;
+
+	if (verdict->chain_status == CHAIN_NOT_CHECKED)
+		return;
+	if (known && !key->chain_complete && pgtls_verify_refused(verdict) &&
+		(verdict->chain_status == CHAIN_UNTRUSTED || verdict->chain_status == CHAIN_INVALID))
+		known = false;
+	if (known)
+		return;
+
+	if (key->verdict.known && key->verdict.acceptable && key->not_after <= now &&
+		key->not_after != PGTLS_NO_TIME)
+	{
+		*verdict = key->verdict;
+		pgtls_verify_at(verdict, now);
+	}
+	else
+		memset(verdict, 0, sizeof(*verdict));
+	verdict->recheck_at = key->not_after > now ? key->not_after : DT_NOEND;
+}
+
+/*
  * Judge sessions by a configuration (NULL for one that judges no clients),
- * which has this generation.
+ * which has this generation, and CRLs of this state.
  */
 void
-pgtls_judge_sessions(SSL_CTX *context, int64 generation, JudgeScope scope,
-					 JudgeCallback callback, void *arg)
+pgtls_judge_sessions(SSL_CTX *context, int64 generation, uint32 crl_changes,
+					 JudgeScope scope, JudgeCallback callback, void *arg)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	SessionKey *keys;
@@ -75,12 +111,12 @@ pgtls_judge_sessions(SSL_CTX *context, int64 generation, JudgeScope scope,
 		const Verdict *verdict = &keys[i].verdict;
 
 		if (scope == JUDGE_ALL || verdict->generation != generation ||
-			verdict->recheck_at <= now)
+			verdict->crl_changes != crl_changes || verdict->recheck_at <= now)
 			keys[due++] = keys[i];
 	}
 	qsort(keys, due, sizeof(SessionKey), compare_chains);
 
-	for (int first = 0, last; first < due; first = last)
+	for (int first = 0, last; first < due && !pgtls_judge_stop; first = last)
 	{
 		Verdict		verdict;
 
@@ -88,22 +124,20 @@ pgtls_judge_sessions(SSL_CTX *context, int64 generation, JudgeScope scope,
 #ifdef PGTLS_TEST_SLOW_JUDGE
 		pg_usleep(300000L);		/* for tests of what happens in between */
 #endif
+		now = GetCurrentTimestamp();
 		last = first + 1;
 		while (last < due && keys[first].chain != PGTLS_NO_CHAIN &&
 			   keys[last].chain == keys[first].chain)
 			last++;
-		judge_chain(context, &keys[first], last - first, GetCurrentTimestamp(), &verdict);
-		verdict.generation = generation;
-		for (int i = first; i < last; i++)
+		judge_chain(context, &keys[first], last - first, now, &verdict);
+		for (int i = first; i < last && !pgtls_judge_stop; i++)
 		{
-			if (!verdict.known && keys[i].verdict.generation == generation)
-			{
-				/* better the verdict that there is, to which the clock applies */
-				keys[i].verdict.recheck_at = DT_NOEND;
-				callback(&keys[i], &keys[i].verdict, arg);
-			}
-			else
-				callback(&keys[i], &verdict, arg);
+			Verdict		settled = verdict;
+
+			settle_verdict(&keys[i], now, &settled);
+			settled.generation = generation;
+			settled.crl_changes = crl_changes;
+			callback(&keys[i], &settled, arg);
 		}
 	}
 	pfree(keys);

@@ -8,6 +8,8 @@
 #ifndef PGTLS_JUDGE_H
 #define PGTLS_JUDGE_H
 
+#include <signal.h>
+
 #include "session.h"
 
 /* What is done with each verdict. */
@@ -15,7 +17,7 @@ typedef void (*JudgeCallback) (const SessionKey *key, const Verdict *verdict, vo
 
 /*
  * Which sessions: those that are due, that is, were judged by another
- * configuration or may change by the clock, or all.
+ * configuration or other CRLs or may change by the clock, or all.
  */
 typedef enum JudgeScope
 {
@@ -23,8 +25,10 @@ typedef enum JudgeScope
 	JUDGE_ALL
 } JudgeScope;
 
+extern volatile sig_atomic_t pgtls_judge_stop;
+
 extern void pgtls_judge_sessions(SSL_CTX *context, int64 generation,
-								 JudgeScope scope, JudgeCallback callback,
-								 void *arg);
+								 uint32 crl_changes, JudgeScope scope,
+								 JudgeCallback callback, void *arg);
 
 #endif							/* PGTLS_JUDGE_H */

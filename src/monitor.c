@@ -21,12 +21,12 @@
 #include <signal.h>
 #include <sys/stat.h>
 
-#include "libpq/libpq.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
+#include "storage/procsignal.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -42,6 +42,12 @@
 
 /* While something is to be done that cannot be done yet, try so often. */
 #define RETRY_INTERVAL	1000	/* milliseconds */
+
+/*
+ * A verifier that takes longer than this is ended: a FIFO in ssl_crl_dir, say,
+ * would hold it up for ever, and with it all verdicts.
+ */
+#define VERIFIER_LIMIT	(10 * USECS_PER_MINUTE)
 
 /* How often the save file is written. */
 #define SAVE_INTERVAL	USECS_PER_MINUTE
@@ -73,6 +79,12 @@ typedef struct MonitorShared
 	LWLock	   *verifier_lock;
 
 	bool		loaded;			/* the save file was read */
+
+	/*
+	 * When a certificate or CRL of the server's store next begins or ends, so
+	 * that any verdict may change; a TimestampTz.  Written by the verifier.
+	 */
+	pg_atomic_uint64 next_change;
 } MonitorShared;
 
 static MonitorShared *shared = NULL;	/* NULL without preloading */
@@ -120,6 +132,7 @@ pgtls_monitor_shmem_init(void *area, bool found)
 	if (!found)
 	{
 		memset(shared, 0, sizeof(MonitorShared));
+		pg_atomic_init_u64(&shared->next_change, (uint64) DT_NOEND);
 		shared->verifier_lock = &(GetNamedLWLockTranche("pg_tls"))[PGTLS_LOCK_VERIFIER].lock;
 	}
 }
@@ -157,6 +170,21 @@ pgtls_monitor_worker(BackgroundWorker *worker, const char *name, const char *fun
 	strlcpy(worker->bgw_function_name, function, sizeof(worker->bgw_function_name));
 	strlcpy(worker->bgw_name, name, sizeof(worker->bgw_name));
 	strlcpy(worker->bgw_type, name, sizeof(worker->bgw_type));
+}
+
+/*
+ * Have a worker's SIGTERM call a handler, and interrupt what waits: a file that
+ * is opened may be a FIFO.  (pqsignal() has system calls begun again.)
+ */
+void
+pgtls_monitor_catch_sigterm(void (*handler) (int signo))
+{
+	struct sigaction action;
+
+	memset(&action, 0, sizeof(action));
+	action.sa_handler = handler;
+	sigemptyset(&action.sa_mask);
+	(void) sigaction(SIGTERM, &action, NULL);
 }
 
 /* Have the monitor started with the server.  From _PG_init() only. */
@@ -202,31 +230,39 @@ forget_verdicts(void)
 
 /*
  * End the sessions whose certificates are refused.  These are not only those
- * that have just been judged: the setting may be new.
+ * that have just been judged: the setting may be new.  But it has to be a
+ * verification by the present configuration and CRLs that refused them: what
+ * only the clock says is for the next pass.
  */
 static void
 terminate_refused(void)
 {
 	SessionKey *keys;
 	int			n = pgtls_session_list(&keys);
-	TimestampTz now = GetCurrentTimestamp();
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n && !pgtls_judge_stop; i++)
 	{
-		Verdict		verdict = keys[i].verdict;
+		const Verdict *verdict = &keys[i].verdict;
 		char	   *certificate;
 
-		pgtls_verify_at(&verdict, now);
-		if (!pgtls_verify_refused(&verdict))
+		if (!pgtls_verify_refused(verdict) ||
+			verdict->generation != pgtls_reload_generation() ||
+			verdict->crl_changes != pgtls_reload_crl_changes())
 			continue;
 		certificate = pgtls_session_describe(&keys[i]);
-		if (certificate == NULL || !pgtls_session_terminate(&keys[i], &verdict))
+		if (certificate == NULL || !pgtls_session_terminate(&keys[i], verdict))
 			continue;
 		ereport(LOG,
 				(errmsg("terminating connection with PID %d, since its client certificate is no longer acceptable",
 						keys[i].pid),
-				 errdetail("Certificate %s: %s.", certificate, pgtls_session_error(&verdict))));
+				 errdetail("Certificate %s: %s.", certificate, pgtls_session_error(verdict))));
 	}
+}
+
+static void
+stop_verifier(int signo)
+{
+	pgtls_judge_stop = true;
 }
 
 /* Main function of the verifier; the argument is a JudgeScope. */
@@ -236,6 +272,7 @@ pgtls_verifier_main(Datum arg)
 	JudgeScope	scope = DatumGetInt32(arg);
 	SSL_CTX    *context;
 
+	pgtls_monitor_catch_sigterm(stop_verifier);
 	BackgroundWorkerUnblockSignals();
 	if (shared == NULL)
 		proc_exit(0);			/* another library than the one preloaded */
@@ -243,7 +280,21 @@ pgtls_verifier_main(Datum arg)
 	MemoryContextSwitchTo(TopMemoryContext);
 	LWLockAcquire(shared->verifier_lock, LW_EXCLUSIVE);
 	if (pgtls_reload_context(&context))
-		pgtls_judge_sessions(context, pgtls_reload_generation(), scope, take_verdict, NULL);
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		pgtls_judge_sessions(context, pgtls_reload_generation(), pgtls_reload_crl_changes(),
+							 scope, take_verdict, NULL);
+
+		/*
+		 * Before, that is in the past if a change has come since.  A pass that
+		 * was cut short leaves the moment as it is, so that another follows.
+		 */
+		if (!pgtls_judge_stop)
+			pg_atomic_write_u64(&shared->next_change, (uint64)
+								(context == NULL ? DT_NOEND :
+								 pgtls_verify_next_change(SSL_CTX_get_cert_store(context), now)));
+	}
 	else
 		forget_verdicts();
 	if (invalid_sessions == INVALID_TERMINATE)
@@ -259,28 +310,31 @@ pgtls_verifier_main(Datum arg)
  */
 
 /*
- * What ssl_crl_dir holds, in a number: it changes when files come, go, or are
- * replaced.  The server looks into that directory at each connection.
+ * What the ssl_crl_dir in force holds, in a number: it changes when files come,
+ * go, or are replaced.  The server looks into that directory at each
+ * connection.  0 for no directory.
  */
 static uint64
 crl_dir_state(void)
 {
-	uint64		state = 0;
+	uint64		state = 1;
+	char		path_of_dir[MAXPGPATH];
 	DIR		   *dir;
 	struct dirent *entry;
 
-	if (ssl_crl_dir[0] == '\0' || (dir = opendir(ssl_crl_dir)) == NULL)
+	pgtls_reload_crl_dir(path_of_dir, sizeof(path_of_dir));
+	if (path_of_dir[0] == '\0' || (dir = opendir(path_of_dir)) == NULL)
 		return 0;
 	while ((entry = readdir(dir)) != NULL)
 	{
-		char		path[MAXPGPATH];
+		char		path[2 * MAXPGPATH];
 		struct stat st;
 		uint64		hash = UINT64CONST(14695981039346656037);
 		uint64		parts[4];
 
 		if (entry->d_name[0] == '.')
 			continue;
-		snprintf(path, sizeof(path), "%s/%s", ssl_crl_dir, entry->d_name);
+		snprintf(path, sizeof(path), "%s/%s", path_of_dir, entry->d_name);
 		if (stat(path, &st) != 0)
 			continue;
 		parts[0] = st.st_ino;
@@ -301,6 +355,7 @@ crl_dir_state(void)
 
 /* A verifier that was started, or is yet to be. */
 static BackgroundWorkerHandle *verifier = NULL;
+static TimestampTz verifier_start;
 static bool verifier_wanted = false;
 static JudgeScope verifier_scope = JUDGE_DUE;
 
@@ -311,7 +366,7 @@ want_verifier(JudgeScope scope)
 	verifier_scope = Max(verifier_scope, scope);
 }
 
-/* Start the verifier if it is wanted; false if that has to wait. */
+/* Start the verifier if it is wanted; false if there is one, or it has to wait. */
 static bool
 start_verifier(void)
 {
@@ -321,7 +376,11 @@ start_verifier(void)
 	if (verifier != NULL)
 	{
 		if (GetBackgroundWorkerPid(verifier, &pid) != BGWH_STOPPED)
+		{
+			if (GetCurrentTimestamp() > verifier_start + VERIFIER_LIMIT)
+				TerminateBackgroundWorker(verifier);
 			return false;
+		}
 		pfree(verifier);
 		verifier = NULL;
 	}
@@ -338,24 +397,30 @@ start_verifier(void)
 	}
 	verifier_wanted = false;
 	verifier_scope = JUDGE_DUE;
-	return true;
+	verifier_start = GetCurrentTimestamp();
+	return false;				/* look whether it ends */
 }
 
-/* Whether verdicts are due; and if not, when, in milliseconds from now. */
-static bool
-verdicts_due(long *timeout)
+/* Want the verifier if verdicts are due; or else lower the timeout to when. */
+static void
+look_for_due_verdicts(long *timeout)
 {
 	int			pending;
-	TimestampTz next = pgtls_session_next_check(pgtls_reload_current_generation(), &pending);
+	TimestampTz next = pgtls_session_next_check(pgtls_reload_current_generation(),
+												pgtls_reload_current_crl_changes(),
+												&pending);
+	TimestampTz next_change = (TimestampTz) pg_atomic_read_u64(&shared->next_change);
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (!pgtls_reload_is_seen())
-		return false;			/* there is nothing to judge by */
-	if (next <= now)
-		return true;
-	if (next != DT_NOEND)
+		return;					/* there is nothing to judge by */
+	if (next_change <= now)
+		want_verifier(JUDGE_ALL);
+	else if (next <= now)
+		want_verifier(JUDGE_DUE);
+	next = Min(next, next_change);
+	if (next > now && next != DT_NOEND)
 		*timeout = Min(*timeout, (next - now) / 1000 + 1);
-	return false;
 }
 
 static void
@@ -377,6 +442,7 @@ pgtls_monitor_main(Datum arg)
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGUSR1, procsignal_sigusr1_handler);	/* a worker has ended */
 	BackgroundWorkerUnblockSignals();
 	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "pg_tls monitor",
 												ALLOCSET_DEFAULT_SIZES));
@@ -385,7 +451,13 @@ pgtls_monitor_main(Datum arg)
 	pg_write_barrier();
 	shared->pid = MyProcPid;
 	on_shmem_exit(monitor_exit, (Datum) 0);
-	crl_dir = crl_dir_state();
+
+	/*
+	 * While no monitor ran, anything may have happened.  (Sessions whose CRLs
+	 * are not from a directory are judged in vain then.)
+	 */
+	crl_dir = 0;
+	want_verifier(JUDGE_DUE);
 	if (!shared->loaded)
 	{
 		pgtls_save_load();
@@ -411,10 +483,9 @@ pgtls_monitor_main(Datum arg)
 		}
 		new_crl_dir = crl_dir_state();
 		if (new_crl_dir != crl_dir)
-			want_verifier(JUDGE_ALL);
+			pgtls_reload_count_crl_change();
 		crl_dir = new_crl_dir;
-		if (verdicts_due(&timeout))
-			want_verifier(JUDGE_DUE);
+		look_for_due_verdicts(&timeout);
 
 		if (GetCurrentTimestamp() >= next_save)
 		{

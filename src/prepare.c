@@ -23,7 +23,6 @@
  */
 #include "postgres.h"
 
-#include "libpq/libpq.h"
 #include "utils/guc.h"
 
 #include "compat.h"
@@ -67,6 +66,32 @@ sort_crls(X509_STORE *store)
 		pgtls_ossl_store_objects_free(objects);
 }
 
+/* Whether the store has several certificates of the name of one in a chain. */
+static bool
+has_choice(X509_STORE *store, STACK_OF(X509) *chain)
+{
+	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
+	bool		result = objects == NULL;
+
+	for (int i = 0; !result && i < sk_X509_num(chain); i++)
+	{
+		const X509_NAME *name = X509_get_subject_name(sk_X509_value(chain, i));
+		int			n = 0;
+
+		for (int k = 0; k < sk_X509_OBJECT_num(objects); k++)
+		{
+			X509	   *cert = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, k));
+
+			if (cert != NULL && X509_NAME_cmp(X509_get_subject_name(cert), name) == 0)
+				n++;
+		}
+		result = n > 1;
+	}
+	if (objects != NULL)
+		pgtls_ossl_store_objects_free(objects);
+	return result;
+}
+
 /*
  * Build the chain to send, where OpenSSL would do that in the handshake
  * (ssl_add_cert_chain() in its statem_lib.c).
@@ -76,7 +101,7 @@ sort_crls(X509_STORE *store)
  * left out.
  */
 static void
-build_chain(SSL_CTX *context, X509_STORE *store)
+build_chain(SSL_CTX *context, X509_STORE *store, bool has_crl_dir)
 {
 	X509_VERIFY_PARAM *param = X509_STORE_get0_param(store);
 	unsigned long crl_flags;
@@ -95,7 +120,7 @@ build_chain(SSL_CTX *context, X509_STORE *store)
 	 * What a look-up in a directory finds stays in the store, and would keep
 	 * connections from seeing that the file has changed.
 	 */
-	if (ssl_crl_dir[0] != '\0')
+	if (has_crl_dir)
 		return;
 
 	crl_flags = X509_VERIFY_PARAM_get_flags(param) &
@@ -106,17 +131,27 @@ build_chain(SSL_CTX *context, X509_STORE *store)
 									SSL_BUILD_CHAIN_FLAG_CLEAR_ERROR);
 	if (crl_flags != 0)
 		(void) X509_VERIFY_PARAM_set_flags(param, crl_flags);
+
+	/*
+	 * Where there is a choice, the clock may change it: leave it to the
+	 * handshakes.
+	 */
+	if (SSL_CTX_get0_chain_certs(context, &chain) && has_choice(store, chain))
+		(void) SSL_CTX_clear_chain_certs(context);
 }
 
-/* Prepare what was loaded, if pg_tls.prepare_context says so. */
+/*
+ * Prepare what was loaded, if pg_tls.prepare_context says so.  has_crl_dir:
+ * with ssl_crl_dir.
+ */
 void
-pgtls_prepare_context(SSL_CTX *context)
+pgtls_prepare_context(SSL_CTX *context, bool has_crl_dir)
 {
 	X509_STORE *store = SSL_CTX_get_cert_store(context);
 
 	if (!prepare_context || store == NULL)
 		return;
 	sort_crls(store);
-	build_chain(context, store);
+	build_chain(context, store, has_crl_dir);
 	ERR_clear_error();
 }

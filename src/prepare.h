@@ -11,6 +11,6 @@
 #include "ossl.h"
 
 extern void pgtls_prepare_define_settings(void);
-extern void pgtls_prepare_context(SSL_CTX *context);
+extern void pgtls_prepare_context(SSL_CTX *context, bool has_crl_dir);
 
 #endif							/* PGTLS_PREPARE_H */

@@ -61,7 +61,7 @@
 #define HISTORY_SIZE	128
 
 /* Bound of the server's message, in bytes. */
-#define ERROR_SIZE		384
+#define ERROR_SIZE		1024
 
 typedef enum LoadOutcome
 {
@@ -107,6 +107,7 @@ typedef struct LoadSettings
 {
 	Passphrase	passphrase;
 	bool		has_ca;			/* client certificates are asked for */
+	char		crl_dir[MAXPGPATH]; /* ssl_crl_dir, empty for none */
 	int			min_version;	/* as ssl_min_protocol_version */
 	int			max_version;
 	char		cipher_list[2048];	/* TLS 1.2 and before */
@@ -141,6 +142,13 @@ typedef struct ReloadShared
 	 */
 	pg_atomic_uint32 requests;
 
+	/*
+	 * How often ssl_crl_dir was found changed.  Connections read it anew, so
+	 * it is no matter of loads; but it is for children to know what they
+	 * might have read.  Incremented by the monitor.
+	 */
+	pg_atomic_uint32 crl_changes;
+
 	/* Cells that the postmaster writes. */
 	uint32		state_changecount;
 	LoadState	state;
@@ -155,8 +163,13 @@ typedef struct ReloadShared
 static LoadState state;
 static LoadAttempt history[HISTORY_SIZE];
 
-/* What is loaded; children inherit it. */
+/* What is loaded, and the state of ssl_crl_dir; children inherit it. */
 static SSL_CTX *loaded_context = NULL;
+static uint32 crl_changes = 0;
+
+/* What "requests" was before the settings of a reload were read. */
+static bool sighup_seen = false;
+static uint32 sighup_request;
 
 /* Of the pending attempt. */
 static SSL_CTX *pending_context = NULL;
@@ -211,7 +224,7 @@ commit_pending(bool now)
 	LoadAttempt *attempt = &history[history_index(state.pending)];
 	X509	   *cert = SSL_CTX_get0_certificate(pending_context);
 
-	pgtls_prepare_context(pending_context);
+	pgtls_prepare_context(pending_context, pending_settings.crl_dir[0] != '\0');
 
 	attempt->outcome = LOAD_SUCCEEDED;
 	attempt->generation = ++state.generation;
@@ -302,6 +315,8 @@ before_fork(void)
 		return;
 	if (state.pending != 0 && SSL_CTX_get0_privatekey(pending_context) != NULL)
 		commit_pending(false);
+	if (shared != NULL)
+		crl_changes = pg_atomic_read_u32(&shared->crl_changes);
 	pgtls_keep_loaded_tls();
 }
 
@@ -341,7 +356,11 @@ tls_load_begins(SSL_CTX *context, bool isServerStart)
 		commit_pending(false);
 
 	INSTR_TIME_SET_CURRENT(pending_start);
-	request = shared != NULL ? pg_atomic_read_u32(&shared->requests) : 0;
+	if (sighup_seen)
+		request = sighup_request;
+	else
+		request = shared != NULL ? pg_atomic_read_u32(&shared->requests) : 0;
+	sighup_seen = false;
 	state.attempts++;
 	attempt = &history[history_index(state.attempts)];
 	memset(attempt, 0, sizeof(LoadAttempt));
@@ -361,6 +380,7 @@ tls_load_begins(SSL_CTX *context, bool isServerStart)
 
 	memset(&pending_settings, 0, sizeof(pending_settings));
 	pending_settings.has_ca = ssl_ca_file[0] != '\0';
+	strlcpy(pending_settings.crl_dir, ssl_crl_dir, sizeof(pending_settings.crl_dir));
 	pending_settings.min_version = ssl_min_protocol_version;
 	pending_settings.max_version = ssl_max_protocol_version;
 	strlcpy(pending_settings.cipher_list, pgtls_cipher_list,
@@ -419,7 +439,20 @@ log_message(ErrorData *edata)
 
 		if (error[0] != '\0')
 			strlcat(error, "; ", ERROR_SIZE);
-		strlcat(error, edata->message, ERROR_SIZE);
+		if (strlcat(error, edata->message, ERROR_SIZE) >= ERROR_SIZE)
+			strcpy(error + ERROR_SIZE - 4, "...");
+	}
+
+	/*
+	 * An attempt must not count for a request that was made after its
+	 * settings were read.  Where the log leaves this message out, the request
+	 * is looked at when the files are.
+	 */
+	if (MyProcPid == PostmasterPid && shared != NULL && edata->message_id != NULL &&
+		strncmp(edata->message_id, "received SIGHUP", strlen("received SIGHUP")) == 0)
+	{
+		sighup_request = pg_atomic_read_u32(&shared->requests);
+		sighup_seen = true;
 	}
 	if (prev_emit_log)
 		prev_emit_log(edata);
@@ -482,6 +515,7 @@ pgtls_reload_shmem_init(void *area, bool found)
 	if (!found)
 	{
 		memset(s, 0, sizeof(ReloadShared));
+		pg_atomic_init_u32(&s->crl_changes, crl_changes + 1);
 		pg_atomic_init_u32(&s->requests, state.attempts == 0 ? 0 :
 						   history[history_index(state.attempts)].request);
 		s->state = state;
@@ -544,6 +578,40 @@ pgtls_reload_current_generation(void)
 		!pgtls_cell_read(&shared->state_changecount, &shared->state, &s, sizeof(s)))
 		return 0;
 	return s.loaded != 0 ? s.generation : 0;
+}
+
+/*
+ * The state of ssl_crl_dir that this process inherited, the one there is now,
+ * and, for the monitor, a new one.
+ */
+uint32
+pgtls_reload_crl_changes(void)
+{
+	return crl_changes;
+}
+
+uint32
+pgtls_reload_current_crl_changes(void)
+{
+	return shared != NULL ? pg_atomic_read_u32(&shared->crl_changes) : 0;
+}
+
+void
+pgtls_reload_count_crl_change(void)
+{
+	pg_atomic_fetch_add_u32(&shared->crl_changes, 1);
+}
+
+/* The ssl_crl_dir of the configuration in force, an empty string for none. */
+void
+pgtls_reload_crl_dir(char *dir, Size size)
+{
+	LoadState	s;
+
+	dir[0] = '\0';
+	if (pgtls_cell_read(&shared->state_changecount, &shared->state, &s, sizeof(s)) &&
+		s.loaded != 0)
+		strlcpy(dir, s.settings.crl_dir, size);
 }
 
 /* Whether generations mean anything.  For any process. */
@@ -703,7 +771,7 @@ pg_tls_status(PG_FUNCTION_ARGS)
 
 	pgtls_row_begin(&row);
 	pgtls_row_bool(&row, EnableSSL);
-	if (sees_loads(&s))
+	if (sees_loads(&s) && (s.loaded != 0 || s.pending == 0))
 		pgtls_row_bool(&row, s.loaded != 0);
 	else
 		pgtls_row_null(&row);
@@ -760,7 +828,8 @@ pg_tls_status(PG_FUNCTION_ARGS)
 		pgtls_row_int(&row, monitor_pid);
 	else
 		pgtls_row_null(&row);
-	(void) pgtls_session_next_check(pgtls_reload_current_generation(), &pending_verdicts);
+	(void) pgtls_session_next_check(pgtls_reload_current_generation(),
+									pgtls_reload_current_crl_changes(), &pending_verdicts);
 	pgtls_row_int(&row, pending_verdicts);
 	pgtls_row_bigint(&row, (int64) pgtls_chain_refused());
 	pgtls_inventory_evictions(&client_evictions, &certificate_evictions);
@@ -900,7 +969,7 @@ pg_tls_reload(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
 				 errmsg("TLS configuration was not reloaded"),
-				 errdetail("%s", check.error),
+				 errdetail("%s", pgtls_row_clean(check.error)),
 				 errhint("Mend this and try again. Nothing was changed: the server goes on as it was.")));
 	if (!check.ssl)
 		ereport(ERROR,
@@ -933,7 +1002,7 @@ pg_tls_reload(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
 				 errmsg("TLS configuration was not reloaded"),
-				 errdetail("%s", attempt_error(&attempt)),
+				 errdetail("%s", pgtls_row_clean(attempt_error(&attempt))),
 				 errhint("The files changed after they had been tried. What was loaded before is still in force.")));
 
 	make_row(&row, &attempt);

@@ -15,6 +15,10 @@ extern Size pgtls_reload_shmem_size(void);
 extern void pgtls_reload_shmem_init(void *area, bool found);
 extern int64 pgtls_reload_generation(void);
 extern int64 pgtls_reload_current_generation(void);
+extern uint32 pgtls_reload_crl_changes(void);
+extern uint32 pgtls_reload_current_crl_changes(void);
+extern void pgtls_reload_count_crl_change(void);
+extern void pgtls_reload_crl_dir(char *dir, Size size);
 extern bool pgtls_reload_is_seen(void);
 extern bool pgtls_reload_context(SSL_CTX **context);
 

@@ -219,6 +219,13 @@ message_datum(const char *message)
 	return result;
 }
 
+/* The same for a message of our own; allocated. */
+char *
+pgtls_row_clean(const char *message)
+{
+	return TextDatumGetCString(message_datum(message));
+}
+
 void
 pgtls_row_message(Row *row, const char *message)
 {

@@ -97,6 +97,7 @@ typedef struct SessionInfo
 	TimestampTz start;			/* with pid, tells sessions apart */
 	int64		generation;		/* of the TLS configuration, 0 without TLS */
 	ChainRef	chain;			/* what the client sent, for later verdicts */
+	bool		chain_complete; /* all of it */
 	Encryption	encryption;
 	int			bits;
 	PgTlsPostQuantum post_quantum;
@@ -516,19 +517,23 @@ session_authenticated(Port *port, int status)
 	{
 		pgtls_verify_handshake(port->ssl, &info.verdict);
 		info.verdict.generation = info.generation;
+		info.verdict.crl_changes = pgtls_reload_crl_changes();
 		info.chain = pgtls_chain_acquire(port->peer,
 										 SSL_get_peer_cert_chain(port->ssl),
-										 SSL_get0_verified_chain(port->ssl));
+										 SSL_get0_verified_chain(port->ssl),
+										 &info.chain_complete);
 	}
 	write_slot(get_slot(MyProcNumber), &info);
 	note_session(port, &info);
 
 	/*
-	 * If the server has loaded something else since the handshake, whoever
+	 * If the server has something else loaded since the handshake, whoever
 	 * judged the sessions by that may have come too early for this one.
 	 */
 	pg_memory_barrier();
-	if (info.has_certificate && info.generation != pgtls_reload_current_generation())
+	if (info.has_certificate &&
+		(info.generation != pgtls_reload_current_generation() ||
+		 info.verdict.crl_changes != pgtls_reload_current_crl_changes()))
 		pgtls_monitor_wake();
 }
 
@@ -604,6 +609,8 @@ pgtls_session_list(SessionKey **keys)
 		key->pid = info->pid;
 		key->start = info->start;
 		key->chain = info->chain;
+		key->chain_complete = info->chain_complete;
+		key->not_after = info->not_after;
 		key->verdict = info->verdict;
 		n++;
 	}
@@ -711,11 +718,11 @@ pgtls_session_describe(const SessionKey *key)
 
 /*
  * When the first of the verdicts may have to be reached again: at once
- * (DT_NOBEGIN) if one is by another configuration than this, DT_NOEND if none
- * will.  "pending" counts the former.
+ * (DT_NOBEGIN) if one is by another configuration or other CRLs than these,
+ * DT_NOEND if none will.  "pending" counts the former.
  */
 TimestampTz
-pgtls_session_next_check(int64 generation, int *pending)
+pgtls_session_next_check(int64 generation, uint32 crl_changes, int *pending)
 {
 	SessionKey *keys;
 	int			n = pgtls_session_list(&keys);
@@ -724,7 +731,8 @@ pgtls_session_next_check(int64 generation, int *pending)
 	*pending = 0;
 	for (int i = 0; i < n; i++)
 	{
-		if (keys[i].verdict.generation != generation)
+		if (keys[i].verdict.generation != generation ||
+			keys[i].verdict.crl_changes != crl_changes)
 			(*pending)++;
 		else
 			next = Min(next, keys[i].verdict.recheck_at);

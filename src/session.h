@@ -21,6 +21,8 @@ typedef struct SessionKey
 	int			pid;
 	TimestampTz start;
 	ChainRef	chain;
+	bool		chain_complete; /* the chain is all that the client sent */
+	TimestampTz not_after;		/* of the client's certificate */
 	Verdict		verdict;
 } SessionKey;
 
@@ -35,6 +37,7 @@ extern void pgtls_session_judge(const SessionKey *key, const Verdict *verdict);
 extern bool pgtls_session_terminate(const SessionKey *key, const Verdict *verdict);
 extern char *pgtls_session_error(const Verdict *verdict);
 extern char *pgtls_session_describe(const SessionKey *key);
-extern TimestampTz pgtls_session_next_check(int64 generation, int *pending);
+extern TimestampTz pgtls_session_next_check(int64 generation, uint32 crl_changes,
+											int *pending);
 
 #endif							/* PGTLS_SESSION_H */

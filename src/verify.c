@@ -200,6 +200,69 @@ read_accepted_chain(STACK_OF(X509) *chain, X509_STORE *store, Verdict *verdict)
 		verdict->recheck_at = pgtls_verify_valid_until(verdict);
 }
 
+/* The first of two moments that is still to come, DT_NOEND for none. */
+static TimestampTz
+first_to_come(TimestampTz so_far, const ASN1_TIME *a, const ASN1_TIME *b, TimestampTz now)
+{
+	const ASN1_TIME *const times[] = {a, b};
+
+	for (int i = 0; i < (int) lengthof(times); i++)
+	{
+		TimestampTz time = times[i] != NULL ? pgtls_ossl_time(times[i]) : PGTLS_NO_TIME;
+
+		if (time > now && time < so_far)
+			so_far = time;
+	}
+	return so_far;
+}
+
+/*
+ * Any certificate that came may begin or cease to matter as its validity
+ * begins or ends.
+ */
+static void
+recheck_for_sent(STACK_OF(X509) *sent, TimestampTz now, Verdict *verdict)
+{
+	for (int i = 0; i < sk_X509_num(sent); i++)
+	{
+		X509	   *cert = sk_X509_value(sent, i);
+
+		verdict->recheck_at = first_to_come(verdict->recheck_at, X509_get0_notBefore(cert),
+											X509_get0_notAfter(cert), now);
+	}
+}
+
+/*
+ * When the clock may next change a verdict by this store: at the first
+ * beginning or end, still to come, of a certificate or CRL in it.  DT_NOEND
+ * for never.
+ */
+TimestampTz
+pgtls_verify_next_change(X509_STORE *store, TimestampTz now)
+{
+	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
+	TimestampTz next = DT_NOEND;
+
+	if (objects == NULL)
+		return DT_NOEND;
+	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
+	{
+		X509_OBJECT *object = sk_X509_OBJECT_value(objects, i);
+		X509	   *cert = X509_OBJECT_get0_X509(object);
+		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(object);
+
+		if (cert != NULL)
+			next = first_to_come(next, X509_get0_notBefore(cert),
+								 X509_get0_notAfter(cert), now);
+		else if (crl != NULL)
+			next = first_to_come(next, X509_CRL_get0_lastUpdate(crl),
+								 X509_CRL_get0_nextUpdate(crl), now);
+	}
+	pgtls_ossl_store_objects_free(objects);
+	ERR_clear_error();
+	return next;
+}
+
 /*
  * The verdict that this process's handshake established.  Costs no
  * cryptography.  Not known without a client certificate.
@@ -218,6 +281,7 @@ pgtls_verify_handshake(SSL *ssl, Verdict *verdict)
 						verdict);
 	verdict->checked_at = handshake_time != DT_NOBEGIN ? handshake_time :
 		GetCurrentTimestamp();
+	recheck_for_sent(SSL_get_peer_cert_chain(ssl), verdict->checked_at, verdict);
 }
 
 /*
@@ -556,7 +620,12 @@ pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,
 {
 	Rules		rules = {.store = SSL_CTX_get_cert_store(ctx), .server = ctx};
 
-	return reach_verdict(&rules, leaf, sent, now, verdict);
+	if (!reach_verdict(&rules, leaf, sent, now, verdict))
+		return false;
+	verdict->recheck_at = first_to_come(verdict->recheck_at, X509_get0_notBefore(leaf),
+										X509_get0_notAfter(leaf), now);
+	recheck_for_sent(sent, now, verdict);
+	return true;
 }
 
 /* Have a store check the CRLs of all certificates, as core's loader does. */

@@ -62,6 +62,7 @@ typedef struct Verdict
 	int			depth;			/* where in the chain, 0 is the leaf */
 	int			chain_length;	/* certificates in the chain, root included */
 	int64		generation;		/* of the TLS configuration that it is by */
+	uint32		crl_changes;	/* of ssl_crl_dir by then */
 	TimestampTz checked_at;
 	TimestampTz recheck_at;		/* when it may change by the clock; DT_NOEND
 								 * for never */
@@ -89,6 +90,7 @@ extern bool pgtls_verify_rfc5280(X509 *leaf, STACK_OF(X509) *sent,
 								 TimestampTz at, Verdict *verdict);
 extern SSL_CTX *pgtls_verify_make_context(STACK_OF(X509) *trusted,
 										  STACK_OF(X509_CRL) *crls);
+extern TimestampTz pgtls_verify_next_change(X509_STORE *store, TimestampTz now);
 extern void pgtls_verify_not_checked(TimestampTz now, Verdict *verdict);
 extern bool pgtls_verify_refused(const Verdict *verdict);
 extern void pgtls_verify_at(Verdict *verdict, TimestampTz now);
