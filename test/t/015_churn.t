@@ -147,8 +147,14 @@ SKIP:
 			my $macros = $unprotected{$name};
 			my $variant = TlsBuild->new("$dir/$macros->[1]", map { "-D$_" } @$macros);
 			my $c = start($macros->[1], $variant);
-			my (undef, undef, $torn) = churn($c, 40, 1);
+			my $torn = 0;
 
+			# By chance: most rounds see some.
+			foreach (1 .. 8)
+			{
+				$torn = (churn($c, 40, 1))[2];
+				last if $torn;
+			}
 			cmp_ok($torn, '>', 0, 'there are torn rows, and this test sees them');
 		};
 	}
