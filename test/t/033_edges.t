@@ -1,0 +1,341 @@
+# Where a verdict is easily wrong: the order and the rest of what was sent, the
+# clock, ssl_crl_dir while nobody looks; and where a dry run is easily left.
+
+use strict;
+use warnings;
+
+use File::Temp ();
+use POSIX qw(mkfifo);
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+use TlsCluster;
+use TlsPKI qw(slurp spew);
+
+plan skip_all => 'OpenSSL 1.1.1 cannot make such CRLs' if `openssl version` =~ /^OpenSSL 1\./;
+
+my $DAY = 86400;
+my $dir = File::Temp->newdir;
+my $pki = TlsPKI->new("$dir/pki");
+my @years = (not_after => 800 * $DAY);
+
+$pki->ca($_, @years) for qw(root root2);
+$pki->ca('int', issuer => 'root', @years);
+$pki->cert('server', issuer => 'root', kind => 'server', san => ['DNS:localhost'], @years);
+$pki->cert('deep', issuer => 'int', @years);
+$pki->cert($_, issuer => 'root', @years) for qw(good v1 v2 v3 v4);
+$pki->cert("large$_", issuer => 'root', san => [ map { "DNS:host$_.example.org" } 1 .. 900 ], @years) for 1 .. 4;
+my $int1 = slurp($pki->crt('int'));
+$pki->sign_again('int', issuer => 'root2', @years);
+my $int2 = slurp($pki->crt('int'));
+$pki->crl('root', next_update => 100 * $DAY);
+my $empty = slurp($pki->crl_path('root'));
+chomp(my $hash = `openssl x509 -noout -hash -in @{[ $pki->crt('root') ]}`);
+
+my ($c, $admin);
+
+sub start
+{
+	my ($name, %o) = @_;
+
+	$c->stop if $c;
+	$c = TlsCluster->new(name => $name, ssl => 1, pki => $pki, ca => $pki->crt('root'), crl => undef, %o,
+		conf => { 'pg_tls.watch_interval' => '200ms', %{ $o{conf} // {} } });
+	$c->start;
+	$admin = $c->session(unix => 1, timeout => 90);
+	$admin->query('CREATE EXTENSION pg_tls');
+}
+
+sub load { return is($admin->query('SELECT ok FROM pg_tls_reload()'), 't', 'loaded') }
+
+sub acceptable
+{
+	my ($s) = @_;
+
+	return $admin->query('SELECT acceptable FROM pg_stat_tls WHERE pid = ' . $s->pid);
+}
+
+# The view comes to say what a reconnect meets, which is this.
+sub agrees
+{
+	my ($s, $expected, $what, %conn) = @_;
+	my $last;
+	my $does = '';
+
+	ok($c->poll_until(sub { my ($rc) = $c->psql('SELECT 1', %conn); $does = $rc ? 'f' : 't'; $does eq $expected }, what => $what),
+		"$what: a reconnect");
+	ok($c->poll_until(sub { ($last = acceptable($s)) eq $expected }, what => $what), "$what: the view says $expected") or diag "view: $last";
+}
+
+sub crl
+{
+	my ($name, @opts) = @_;
+
+	return slurp($pki->crl('root', out => "$dir/$name.crl", @opts));
+}
+
+foreach my $to ('root2', 'root')
+{
+	subtest "what was sent keeps its order (to $to)" => sub {
+		spew("$dir/ca.pem", slurp($pki->crt('root')), $int1);
+		start("order_$to", ca => "$dir/ca.pem", conf => { 'pg_tls.invalid_sessions' => 'terminate' });
+		spew("$dir/chain.crt", slurp($pki->crt('deep')), $int2, $int1);
+		my @conn = (cert => 'deep', sslcert => "$dir/chain.crt");
+		my $s = $c->session(@conn);
+		my $pid = $s->pid;
+
+		is(acceptable($s), 't', 'before');
+		spew($c->tls('ca.crt'), slurp($pki->crt($to)));
+		my $refused = $admin->query('SELECT count(*) FROM pg_tls_check_sessions()');
+		load();
+		ok($c->poll_query('SELECT verdicts_pending FROM pg_tls_status', '0', unix => 1), 'judged');
+		my ($rc) = $c->psql('SELECT 1', @conn);
+		is($refused, $rc ? 1 : 0, 'pg_tls_check_sessions says what a reconnect meets');
+		ok($c->poll_query("SELECT count(*) FROM pg_stat_tls WHERE pid = $pid", $rc ? '0' : '1', unix => 1),
+			$rc ? 'the session was ended' : 'the session was not ended');
+		is($rc ? 0 : 1, $s->alive, 'as a reconnect would be') if !$rc;
+	};
+}
+
+subtest 'a part of what was sent is lost' => sub {
+	spew("$dir/ca.pem", slurp($pki->crt('root')), $int1);
+	start('cut', ca => "$dir/ca.pem", conf => { 'pg_tls.invalid_sessions' => 'terminate' });
+	spew("$dir/chain.crt", slurp($pki->crt('deep')), slurp($pki->crt('large1')), slurp($pki->crt('large2')), $int2);
+	my @conn = (cert => 'deep', sslcert => "$dir/chain.crt");
+	my $s = $c->session(@conn);
+
+	spew($c->tls('ca.crt'), slurp($pki->crt('root2')));
+	load();
+	ok($c->poll_query('SELECT verdicts_pending FROM pg_tls_status', '0', unix => 1), 'judged');
+	is(($c->psql('SELECT 1', @conn))[0], 0, 'a reconnect is let in');
+	ok($s->alive, 'the session is not ended');
+	isnt(acceptable($s), 'f', 'nor said to be refused');
+};
+
+subtest 'a full arena, and a CRL that is replaced' => sub {
+	start('arena', conf => { 'pg_tls.invalid_sessions' => 'terminate', 'pg_tls.chain_memory' => '64kB' });
+	my $crls = $c->datadir . '/crls';
+
+	mkdir $crls or die;
+	spew("$crls/$hash.r0", crl('a', next_update => 12));
+	$c->set_conf({ ssl_crl_dir => 'crls' });
+	load();
+	my @sessions = map { $c->session(cert => "large$_") } 1 .. 4;
+	cmp_ok($admin->query('SELECT chains_refused FROM pg_tls_status'), '>', 0, 'not all found room');
+	is($admin->query('SELECT count(*) FROM pg_stat_tls WHERE acceptable'), 4, 'all acceptable');
+	my $end = $admin->query('SELECT max(valid_until) FROM pg_stat_tls');
+	spew("$crls/new", crl('b', next_update => 30 * $DAY));
+	rename "$crls/new", "$crls/$hash.r0" or die;
+	ok($c->poll_query("SELECT now() > '$end'::timestamptz + interval '1 s'", 't', unix => 1), 'the old CRL has ended');
+	spew("$crls/other", 'x');    # and something makes the verifier run
+	sleep 1;
+	is(scalar(grep { $_->alive } @sessions), 4, 'nobody was ended');
+	is($admin->query('SELECT count(*) FROM pg_stat_tls WHERE NOT acceptable'), 0, 'nor said to be refused');
+};
+
+# The clock brings another CRL to bear than the one that was consulted.
+subtest 'the clock changes which CRL counts' => sub {
+	start('clock', crl => $pki->crl_path('root'));
+	my @stories = (
+		[ 'a newer one that revokes begins', 'v1', 't', 'f', sub { ($empty, crl('c1', revoked => ['v1'], last_update => 5, next_update => 100 * $DAY)) } ],
+		[ 'a newer one that does not revoke begins', 'v2', 'f', 't',
+			sub { (crl('c2', revoked => ['v2'], last_update => -60), crl('c3', revoked => [], last_update => 5, next_update => 100 * $DAY)) } ],
+		[ 'a newer one that revokes ends', 'v3', 'f', 't',
+			sub { (crl('c4', revoked => [], last_update => -3600), crl('c5', revoked => ['v3'], last_update => -60, next_update => 5)) } ]);
+
+	foreach my $story (@stories)
+	{
+		my ($what, $cert, $before, $after, $files) = @$story;
+
+		spew($c->tls('crl.pem'), $empty);
+		load();
+		my $s = $c->session(cert => $cert);
+
+		spew($c->tls('crl.pem'), $files->());
+		load();
+		agrees($s, $before, "$what: before", cert => $cert);
+		agrees($s, $after, "$what: after", cert => $cert);
+	}
+};
+
+subtest 'ssl_crl_dir changes while nobody looks' => sub {
+	start('dir', hba => [ 'local all all trust', 'hostssl all slow all password clientcert=verify-ca', 'hostssl all all all trust' ]);
+	my $crls = $c->datadir . '/crls';
+
+	mkdir $_ or die for $crls, "$crls.other";
+	spew("$_/$hash.r0", $empty) for $crls, "$crls.other";
+	$c->set_conf({ ssl_crl_dir => 'crls' });
+	load();
+	my $replace = sub {
+		spew("$crls/new", @_);
+		rename "$crls/new", "$crls/$hash.r0" or die;
+	};
+
+	# The configuration that names another directory could not be loaded.
+	my $s = $c->session(cert => 'v1');
+	my $crt = slurp($c->tls('server.crt'));
+	spew($c->tls('server.crt'), "rubbish\n");
+	$c->set_conf({ ssl_crl_dir => 'crls.other' });
+	$admin->query('SELECT pg_reload_conf()');
+	ok($c->poll_query('SELECT last_attempt_ok FROM pg_tls_status', 'f', unix => 1), 'a reload failed');
+	$replace->(crl('d1', revoked => ['v1']));
+	agrees($s, 'f', 'the directory in force', cert => 'v1');
+	spew($c->tls('server.crt'), $crt);
+	$c->set_conf({ ssl_crl_dir => 'crls' });
+	load();
+
+	# The monitor is away.
+	$replace->($empty);
+	$s = $c->session(cert => 'v2');
+	my $pid = $admin->query('SELECT monitor_pid FROM pg_tls_status');
+	kill 'TERM', $pid;
+	ok($c->poll_query('SELECT monitor_pid IS NULL FROM pg_tls_status', 't', unix => 1), 'the monitor is away');
+	$replace->(crl('d2', revoked => ['v2']));
+	agrees($s, 'f', 'the monitor was away', cert => 'v2');
+
+	# A client takes its time between the handshake and its password.
+	SKIP:
+	{
+		skip 'there is no python3', 2 if system('python3 -c "import ssl" 2>/dev/null') != 0;
+		$replace->($empty);
+		$admin->query(q{CREATE ROLE slow LOGIN PASSWORD 'x'});
+		spew("$dir/slow.py", <<'END');
+import socket, ssl, struct, sys
+port, crt, key = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+s = socket.create_connection(('localhost', port))
+s.sendall(struct.pack('!II', 8, 80877103))
+assert s.recv(1) == b'S'
+x = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+x.check_hostname = False
+x.verify_mode = ssl.CERT_NONE
+x.load_cert_chain(crt, key)
+t = x.wrap_socket(s)
+b = struct.pack('!I', 196608) + b'user\0slow\0database\0postgres\0\0'
+t.sendall(struct.pack('!I', len(b) + 4) + b)
+t.recv(100)
+print('asked', flush=True)
+sys.stdin.readline()
+t.sendall(b'p' + struct.pack('!I', 6) + b'x\0')
+t.recv(1000)
+print('in', flush=True)
+sys.stdin.readline()
+END
+		spew("$dir/slow.out", '');
+		open my $client, '|-', "exec python3 '$dir/slow.py' " . $c->port . " '" . $pki->crt('v3') . "' '" . $pki->key('v3') . "' > '$dir/slow.out' 2>&1" or die;
+		$client->autoflush(1);
+		ok($c->poll_until(sub { slurp("$dir/slow.out") =~ /asked/ }), 'asked for its password');
+		$replace->(crl('d3', revoked => ['v3']));
+		sleep 1;    # all sessions that there are get judged
+		print $client "\n";
+		ok($c->poll_until(sub { slurp("$dir/slow.out") =~ /in/ }), 'logged in');
+		ok($c->poll_query(q{SELECT acceptable FROM pg_stat_tls WHERE client_cn = 'v3'}, 'f', unix => 1), 'a slow login');
+		print $client "\n";
+		close $client;
+	}
+
+	# The verifier is ended before it has come to all.
+	$replace->($empty);
+	$s = $c->session(cert => 'v4');
+	agrees($s, 't', 'again', cert => 'v4');
+	$replace->(crl('d4', revoked => ['v4']));
+	my $end = time + 2;
+	while (time < $end)
+	{
+		my %children = $c->children;
+
+		kill 'TERM', grep { $children{$_} =~ /pg_tls verifier/ } keys %children;
+	}
+	agrees($s, 'f', 'verifiers that are ended', cert => 'v4');
+	unlike($c->log_text, qr/terminating background worker/, 'which the log need not know');
+};
+
+subtest 'prepare_context leaves a choice to the handshakes' => sub {
+	my $p2 = TlsPKI->new("$dir/pki2");
+
+	$p2->ca('root', @years);
+	$p2->ca('int', issuer => 'root', not_after => 12);
+	my $old = slurp($p2->crt('int'));
+	$p2->cert('server', issuer => 'int', kind => 'server', san => ['DNS:localhost'], @years);
+	$p2->sign_again('int', issuer => 'root', @years);
+	spew("$dir/ca.pem", slurp($p2->crt('root')), $old, slurp($p2->crt('int')));
+	my @clusters = map {
+		my $x = TlsCluster->new(name => "prepare_$_", ssl => 1, pki => $p2, ca => "$dir/ca.pem", crl => undef,
+			conf => { 'pg_tls.prepare_context' => $_ });
+
+		spew($x->tls('server.crt'), slurp($p2->crt('server')));
+		$x->start;
+		$x;
+	} 'on', 'off';
+	my @verify = (sslmode => 'verify-full', sslrootcert => $p2->crt('root'));
+
+	is(($_->psql('SELECT 1', @verify))[0], 0, $_->name . ': before the end') for @clusters;
+	sleep 13;
+	is(($_->psql('SELECT 1', @verify))[0], 0, $_->name . ': after the end of the old intermediate') for @clusters;
+	$_->stop for @clusters;
+};
+
+subtest 'dry runs do not outlive their callers' => sub {
+	start('dry', crl => $pki->crl_path('root'));
+	unlink $c->tls('server.key');
+	system("openssl pkey -in '" . $pki->key('server') . "' -aes128 -passout pass:secret -out '" . $c->tls('server.key') . "'") == 0 or die;
+	chmod 0600, $c->tls('server.key');
+	$c->set_conf({ ssl_passphrase_command => 'sleep 7654321; echo secret', ssl_passphrase_command_supports_reload => 'on' });
+	my $gone = sub {
+		my %children = $c->children;
+
+		return !$c->processes(qr/sleep 7654321/) && !grep { /pg_tls check/ } values %children;
+	};
+	foreach my $how ('cancel', 'terminate')
+	{
+		my $s = $c->session(unix => 1);
+		my $pid = $s->pid;
+
+		$s->send('SELECT ok FROM pg_tls_check()');
+		ok($c->poll_until(sub { $c->processes(qr/sleep 7654321/) }), 'it waits for the passphrase');
+		$admin->query("SELECT pg_${how}_backend($pid)");
+		ok($c->poll_until($gone), "$how: nothing is left");
+		$s->wait;
+	}
+	$c->set_conf({ ssl_passphrase_command => '', ssl_crl_file => '', ssl_crl_dir => 'fifos' });
+	unlink $c->tls('server.key');
+	spew($c->tls('server.key'), slurp($pki->key('server')));
+	chmod 0600, $c->tls('server.key');
+	mkdir $c->datadir . '/fifos';
+	mkfifo($c->datadir . "/fifos/$hash.r0", 0600) or die;
+	my $s = $c->session(unix => 1);
+	my $pid = $s->pid;
+	$s->send('SELECT ok FROM pg_tls_check()');
+	ok($c->poll_until(sub { my %children = $c->children; grep { /pg_tls check/ } values %children }), 'it waits for a FIFO');
+	sleep 0.5;
+	$admin->query("SELECT pg_cancel_backend($pid)");
+	ok($c->poll_until($gone), 'nothing is left');
+	$s->wait;
+
+	# More of them than there are slots wait for each other.
+	$c->set_conf({ ssl_crl_dir => undef, ssl_crl_file => 'tls/crl.pem' });
+	my @sessions = map { $c->session(unix => 1) } 1 .. 10;
+	$_->send('SELECT ok FROM pg_tls_check()') for @sessions;
+	is(join(' ', map { ($_->wait)[1] } @sessions), join(' ', ('t') x 10), 'ten at once');
+	ok($c->stop, 'stops');
+};
+
+subtest 'a message of any bytes' => sub {
+	start('bytes');
+	my $file = "b\xff\xfe'x.crt";
+
+	spew($c->datadir . "/$file", "rubbish\n");
+	$c->set_conf({ ssl_cert_file => $file });
+	my (undef, undef, $err) = $admin->try_query('SELECT pg_tls_reload()');
+	like($err, qr/DETAIL:  could not load server certificate file "b\\FF\\FE'x.crt"/, 'is valid text');
+	my $long = join '/', 'sub', ('d' x 200) x 3;
+	system('mkdir', '-p', $c->datadir . "/$long") == 0 or die;
+	spew($c->datadir . "/$long/s.crt", "rubbish\n");
+	$c->set_conf({ ssl_cert_file => "$long/s.crt" });
+	$admin->query('SELECT pg_reload_conf()');
+	ok($c->poll_query('SELECT last_error FROM pg_tls_status', qr/^could not load server certificate file "sub\/.*\/s\.crt": \w/, unix => 1),
+		'and whole');
+};
+
+$c->stop;
+unlike($c->log_text, qr/PANIC|signal 11|TRAP/, 'nothing bad in the log');
+done_testing();
