@@ -33,7 +33,7 @@ sub churn
 	  . ' client_not_before, client_not_after, acceptable, chain_status, crl_status, valid_until,'
 	  . ' auth_method, version, cipher, key_exchange';
 
-	$c->query("CREATE TABLE known AS SELECT $same FROM pg_tls_session() WITH NO DATA");
+	$c->query("DROP TABLE IF EXISTS known; CREATE TABLE known AS SELECT $same FROM pg_tls_session() WITH NO DATA");
 	$c->query("INSERT INTO known SELECT $same FROM pg_tls_session()", $_ ? (cert => $_) : ()) for @certs;
 	$c->query("INSERT INTO known SELECT $same FROM pg_tls_session()", unix => 1);
 
