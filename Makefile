@@ -11,6 +11,7 @@ OBJS = \
 	src/monitor.o \
 	src/ossl.o \
 	src/path.o \
+	src/pem.o \
 	src/pg_tls.o \
 	src/prepare.o \
 	src/reload.o \
