@@ -5,6 +5,7 @@ OBJS = \
 	src/certificate.o \
 	src/chain.o \
 	src/check.o \
+	src/describe.o \
 	src/handshake.o \
 	src/inventory.o \
 	src/judge.o \
@@ -30,7 +31,7 @@ PG_CPPFLAGS = -DPGTLS_VERSION='"$(EXTVERSION)"'
 SHLIB_LINK = -lssl -lcrypto
 
 # needs a running server with shared_preload_libraries = 'pg_tls'
-REGRESS = pg_tls sessions reload verify
+REGRESS = pg_tls sessions reload verify certificate
 
 PG_CONFIG = pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)

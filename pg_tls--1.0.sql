@@ -138,6 +138,61 @@ LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION pg_tls_session() IS
 'the row of pg_stat_tls for one''s own session; works without preloading';
 
+CREATE FUNCTION pg_tls_client_chain(
+    OUT "position" integer,
+    OUT subject_dn text,
+    OUT subject_dn_rfc2253 text,
+    OUT issuer_dn text,
+    OUT serial numeric,
+    OUT serial_hex text,
+    OUT not_before timestamptz,
+    OUT not_after timestamptz,
+    OUT san text[],
+    OUT key text,
+    OUT eku text[],
+    OUT signature_algorithm text,
+    OUT is_ca boolean,
+    OUT self_signed boolean,
+    OUT fingerprint text,
+    OUT certificate bytea
+)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pg_tls_client_chain'
+LANGUAGE C STRICT STABLE PARALLEL RESTRICTED COST 1000 ROWS 2;
+
+COMMENT ON FUNCTION pg_tls_client_chain() IS
+'the certificates that one''s own client sent, each whole, its own (position 0) first; no rows without one; works without preloading';
+
+CREATE FUNCTION pg_tls_client_extensions(
+    OUT "position" integer,
+    OUT oid text,
+    OUT name text,
+    OUT critical boolean,
+    OUT value text
+)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pg_tls_client_extensions'
+LANGUAGE C STRICT STABLE PARALLEL RESTRICTED COST 100 ROWS 6;
+
+COMMENT ON FUNCTION pg_tls_client_extensions() IS
+'the extensions of the certificate of one''s own client, in their order; a value that is no text is # and its bytes; works without preloading';
+
+CREATE FUNCTION pg_tls_client_dn_field(field text)
+RETURNS text
+AS 'MODULE_PATHNAME', 'pg_tls_client_dn_field'
+LANGUAGE C STRICT STABLE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION pg_tls_client_dn_field(text) IS
+'the first value of a field (CN, commonName, 2.5.4.3) in the subject of the certificate of one''s own client; works without preloading';
+
+CREATE FUNCTION pg_tls_issuer_dn_field(field text)
+RETURNS text
+AS 'MODULE_PATHNAME', 'pg_tls_issuer_dn_field'
+LANGUAGE C STRICT STABLE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION pg_tls_issuer_dn_field(text) IS
+'the first value of a field (CN, commonName, 2.5.4.3) in the issuer of the certificate of one''s own client; works without preloading';
+
 --
 -- The server's own TLS
 --
@@ -531,6 +586,58 @@ LANGUAGE C STABLE PARALLEL SAFE COST 10000;
 
 COMMENT ON FUNCTION pg_tls_verify(text, text, text, text, timestamptz, text) IS
 'would a server that has these CAs and CRLs accept this certificate (mode server), or would RFC 5280 (mode rfc5280)? All in PEM; works without preloading';
+
+CREATE FUNCTION pg_tls_certificate(
+    certificate text,
+    OUT subject_dn text,
+    OUT subject_dn_rfc2253 text,
+    OUT issuer_dn text,
+    OUT serial numeric,
+    OUT serial_hex text,
+    OUT not_before timestamptz,
+    OUT not_after timestamptz,
+    OUT san text[],
+    OUT key text,
+    OUT eku text[],
+    OUT key_usage text[],
+    OUT signature_algorithm text,
+    OUT is_ca boolean,
+    OUT self_signed boolean,
+    OUT fingerprint text,
+    OUT version integer
+)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pg_tls_certificate_text'
+LANGUAGE C STRICT STABLE PARALLEL SAFE COST 1000 ROWS 1;
+
+COMMENT ON FUNCTION pg_tls_certificate(text) IS
+'what each of the certificates in a text in PEM says; works without preloading';
+
+CREATE FUNCTION pg_tls_certificate(
+    certificate bytea,
+    OUT subject_dn text,
+    OUT subject_dn_rfc2253 text,
+    OUT issuer_dn text,
+    OUT serial numeric,
+    OUT serial_hex text,
+    OUT not_before timestamptz,
+    OUT not_after timestamptz,
+    OUT san text[],
+    OUT key text,
+    OUT eku text[],
+    OUT key_usage text[],
+    OUT signature_algorithm text,
+    OUT is_ca boolean,
+    OUT self_signed boolean,
+    OUT fingerprint text,
+    OUT version integer
+)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pg_tls_certificate_bytea'
+LANGUAGE C STRICT STABLE PARALLEL SAFE COST 1000 ROWS 1;
+
+COMMENT ON FUNCTION pg_tls_certificate(bytea) IS
+'what a certificate in DER says; works without preloading';
 
 --
 -- Privileges: what shows paths is for monitoring, what acts is for nobody

@@ -47,7 +47,7 @@ SELECT p.oid::regprocedure AS function, has_function_privilege('public', p.oid, 
 FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid
 WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
   AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_tls')
-ORDER BY proname COLLATE "C";
+ORDER BY proname COLLATE "C", p.oid::regprocedure::text COLLATE "C";
 
 -- settings
 SELECT name, setting, unit, context, vartype

@@ -34,6 +34,15 @@
 	((ASN1_STRFLGS_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) | ASN1_STRFLGS_UTF8_CONVERT)
 
 
+/* Numbers of more bytes are not written in decimal digits. */
+#define MAX_DECIMAL_BYTES	1024
+
+/* How deep an extension's value may be nested, to be printed by OpenSSL. */
+#define MAX_DEPTH			16
+
+/* OpenSSL cuts the names in some extensions that are longer than this. */
+#define MAX_ONELINE_BYTES	200
+
 /*
  * Length of the valid UTF-8 character at s, or 0 where there is none.
  *
@@ -168,17 +177,39 @@ print_name_slashes(BIO *out, const X509_NAME *name)
 }
 
 /*
- * Print a name in the form of RFC 2253, as core does for clientname=DN.  A
- * name that OpenSSL cannot print so (core refuses such a client) appears as
- * its DER.
+ * Whether OpenSSL cuts the type of an attribute, a number of more than 80
+ * characters, in the form of RFC 2253.
  */
 static bool
-print_name_rfc2253(BIO *out, const X509_NAME *name)
+has_long_type(const X509_NAME *name)
+{
+	for (int i = 0; i < X509_NAME_entry_count(name); i++)
+	{
+		const ASN1_OBJECT *type = X509_NAME_ENTRY_get_object(X509_NAME_get_entry(name, i));
+		int			len;
+
+		if (OBJ_obj2nid(type) != NID_undef)
+			continue;
+		len = OBJ_obj2txt(NULL, 0, type, 1);
+		if (len <= 0 || len >= 80)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Print a name in the form of RFC 2253, as core does for clientname=DN.  A
+ * name that OpenSSL cannot print so (core refuses such a client) appears as
+ * its DER; and if "whole", one in which something would be cut.
+ */
+static bool
+print_name_rfc2253(BIO *out, const X509_NAME *name, bool whole)
 {
 	BIO		   *bio = BIO_new(BIO_s_mem());
 	bool		ok = bio != NULL;
 
-	if (ok && X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253) >= 0)
+	if (ok && !(whole && has_long_type(name)) &&
+		X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253) >= 0)
 	{
 		char	   *data;
 		long		len = BIO_get_mem_data(bio, &data);
@@ -207,13 +238,23 @@ print_common_name(BIO *out, const X509_NAME *name)
 		print_string(out, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, i)));
 }
 
+/*
+ * Print the serial number.  To compute its decimal digits takes time in
+ * proportion to the square of their number, and one that is so long has none.
+ */
 static bool
 print_serial(BIO *out, X509 *cert)
 {
-	BIGNUM	   *number = ASN1_INTEGER_to_BN(X509_get0_serialNumber(cert), NULL);
-	char	   *decimal = number != NULL ? BN_bn2dec(number) : NULL;
-	bool		ok = decimal != NULL && BIO_puts(out, decimal) > 0;
+	const ASN1_INTEGER *serial = X509_get0_serialNumber(cert);
+	BIGNUM	   *number = NULL;
+	char	   *decimal = NULL;
+	bool		ok;
 
+	if (ASN1_STRING_length(serial) <= MAX_DECIMAL_BYTES)
+		number = ASN1_INTEGER_to_BN(serial, NULL);
+	if (number != NULL)
+		decimal = BN_bn2dec(number);
+	ok = decimal != NULL && BIO_puts(out, decimal) > 0;
 	OPENSSL_free(decimal);
 	BN_free(number);
 	return ok;
@@ -223,6 +264,17 @@ static bool
 print_key(BIO *out, X509 *cert)
 {
 	return pgtls_ossl_key_name(cert, out);
+}
+
+/* Whether the characters of a string, of several bytes each, are such. */
+static bool
+is_convertible(const ASN1_STRING *string)
+{
+	unsigned char *utf8 = NULL;
+	int			len = ASN1_STRING_to_UTF8(&utf8, string);
+
+	OPENSSL_free(utf8);
+	return len >= 0;
 }
 
 /*
@@ -255,7 +307,10 @@ print_other_name(BIO *out, const OTHERNAME *other)
 		return false;
 	for (int i = 0; i < (int) lengthof(strings); i++)
 	{
-		if (strings[i].type == type)
+		if (strings[i].type != type)
+			continue;
+		if ((type != V_ASN1_BMPSTRING && type != V_ASN1_UNIVERSALSTRING) ||
+			is_convertible(other->value->value.asn1_string))
 			return BIO_printf(out, ";%s:", strings[i].name) > 0 &&
 				print_string(out, other->value->value.asn1_string);
 	}
@@ -285,7 +340,7 @@ print_general_name(BIO *out, GENERAL_NAME *name)
 				print_string(out, name->d.uniformResourceIdentifier);
 		case GEN_DIRNAME:
 			return BIO_puts(out, "dirName:") > 0 &&
-				print_name_rfc2253(out, name->d.directoryName);
+				print_name_rfc2253(out, name->d.directoryName, true);
 		case GEN_RID:
 			return BIO_puts(out, "RID:") > 0 &&
 				pgtls_ossl_object_name(name->d.registeredID, out);
@@ -343,6 +398,8 @@ print_list_extension(BIO *out, X509 *cert, int nid,
 			ok = print_all(out, decoded, &first);
 			if (nid == NID_subject_alt_name)
 				GENERAL_NAMES_free(decoded);
+			else if (nid == NID_key_usage)
+				ASN1_BIT_STRING_free(decoded);
 			else
 				sk_ASN1_OBJECT_pop_free(decoded, ASN1_OBJECT_free);
 		}
@@ -394,6 +451,29 @@ print_all_usages(BIO *out, void *decoded, bool *first)
 }
 
 static bool
+print_all_key_usages(BIO *out, void *decoded, bool *first)
+{
+	static const char *const names[] = {
+		"digitalSignature", "nonRepudiation", "keyEncipherment",
+		"dataEncipherment", "keyAgreement", "keyCertSign", "cRLSign",
+		"encipherOnly", "decipherOnly"
+	};
+	const ASN1_BIT_STRING *bits = decoded;
+
+	for (int i = 0; i < (int) lengthof(names); i++)
+	{
+		if (!ASN1_BIT_STRING_get_bit(bits, i))
+			continue;
+		if (!*first && BIO_printf(out, "%c", PGTLS_LIST_SEPARATOR) <= 0)
+			return false;
+		*first = false;
+		if (BIO_puts(out, names[i]) <= 0)
+			return false;
+	}
+	return true;
+}
+
+static bool
 print_san(BIO *out, X509 *cert)
 {
 	return print_list_extension(out, cert, NID_subject_alt_name, print_all_names);
@@ -403,6 +483,169 @@ static bool
 print_eku(BIO *out, X509 *cert)
 {
 	return print_list_extension(out, cert, NID_ext_key_usage, print_all_usages);
+}
+
+static bool
+print_key_usage(BIO *out, X509 *cert)
+{
+	return print_list_extension(out, cert, NID_key_usage, print_all_key_usages);
+}
+
+/* Print bytes, and a hyphen before a negative number, as openssl does. */
+static bool
+print_serial_hex(BIO *out, X509 *cert)
+{
+	const ASN1_INTEGER *serial = X509_get0_serialNumber(cert);
+	const unsigned char *bytes = ASN1_STRING_get0_data(serial);
+	int			len = ASN1_STRING_length(serial);
+
+	if (ASN1_STRING_type(serial) == V_ASN1_NEG_INTEGER && BIO_puts(out, "-") <= 0)
+		return false;
+	for (int i = 0; i < len; i++)
+	{
+		if (BIO_printf(out, "%02x", bytes[i]) <= 0)
+			return false;
+	}
+	return len > 0 || BIO_puts(out, "00") > 0;
+}
+
+static bool
+print_signature_algorithm(BIO *out, X509 *cert)
+{
+	const X509_ALGOR *algorithm;
+	const ASN1_OBJECT *object;
+
+	X509_get0_signature(NULL, &algorithm, cert);
+	X509_ALGOR_get0(&object, NULL, NULL, algorithm);
+	if (OBJ_obj2nid(object) != NID_undef)
+		return BIO_puts(out, OBJ_nid2ln(OBJ_obj2nid(object))) > 0;
+	return pgtls_ossl_object_name(object, out);
+}
+
+/*
+ * Whether OpenSSL's own printing of an extension shows all the text in it,
+ * and it cannot be taken for something else: no control characters, which may
+ * be line feeds; nothing that is not what its type says; no long name.
+ *
+ * p is DER that has been decoded once: what is no text in it matters not.
+ * Within a GeneralName, [1], [2] and [6] are text, and [4] is a name; nothing
+ * of the first level is one.
+ */
+static bool
+is_plain(const unsigned char *p, long len, int depth)
+{
+	while (len > 0)
+	{
+		const unsigned char *start = p;
+		long		content;
+		int			tag,
+					class;
+		int			ret = ASN1_get_object(&p, &content, &tag, &class, len);
+		bool		text = false;
+
+		if ((ret & 0x80) != 0 || (ret & 0x01) != 0)
+			return false;		/* not valid, or of indefinite length */
+		if ((ret & V_ASN1_CONSTRUCTED) != 0)
+		{
+			if (depth >= MAX_DEPTH || !is_plain(p, content, depth + 1) ||
+				(class == V_ASN1_CONTEXT_SPECIFIC && tag == 4 &&
+				 content > MAX_ONELINE_BYTES))
+				return false;
+		}
+		else if (class == V_ASN1_UNIVERSAL)
+		{
+			if (tag == V_ASN1_BMPSTRING || tag == V_ASN1_UNIVERSALSTRING)
+				return false;
+			text = tag == V_ASN1_UTF8STRING || tag == V_ASN1_GENERALSTRING ||
+				tag == V_ASN1_VISIBLESTRING || tag == V_ASN1_GRAPHICSTRING ||
+				(tag >= V_ASN1_NUMERICSTRING && tag <= V_ASN1_IA5STRING);
+		}
+		else
+			text = depth > 1 && (tag == 1 || tag == 2 || tag == 6);
+
+		for (long i = 0; text && i < content;)
+		{
+			int			n = utf8_length(p + i, content - i);
+
+			if (n == 0 || is_control(p + i, n) ||
+				(n > 1 && !(class == V_ASN1_UNIVERSAL && tag == V_ASN1_UTF8STRING)))
+				return false;
+			i += n;
+		}
+		p += content;
+		len -= p - start;
+	}
+	return true;
+}
+
+/* Print what OpenSSL has printed, without the line feeds at its end. */
+static bool
+print_lines(BIO *out, const char *text, long len)
+{
+	while (len > 0 && text[len - 1] == '\n')
+		len--;
+	while (len > 0)
+	{
+		const char *end = memchr(text, '\n', len);
+		int			line = end != NULL ? end - text : len;
+
+		if (!pgtls_certificate_escape(out, text, line, false) ||
+			(end != NULL && BIO_puts(out, "\n") <= 0))
+			return false;
+		line += end != NULL;
+		text += line;
+		len -= line;
+	}
+	return true;
+}
+
+static bool
+print_extension_by_openssl(BIO *out, X509_EXTENSION *extension)
+{
+	BIO		   *bio = BIO_new(BIO_s_mem());
+	bool		ok = bio != NULL && X509V3_EXT_print(bio, extension, 0, 0) == 1;
+
+	if (ok)
+	{
+		static const char gap[] = "<unsupported>";
+		char	   *data;
+		long		len = BIO_get_mem_data(bio, &data);
+
+		for (long i = 0; ok && i + (long) strlen(gap) <= len; i++)
+			ok = memcmp(data + i, gap, strlen(gap)) != 0;
+		ok = ok && print_lines(out, data, len);
+	}
+	BIO_free(bio);
+	return ok;
+}
+
+static bool
+print_extension(BIO *out, X509_EXTENSION *extension)
+{
+	const ASN1_OCTET_STRING *value = X509_EXTENSION_get_data(extension);
+	const unsigned char *bytes = ASN1_STRING_get0_data(value);
+	int			len = ASN1_STRING_length(value);
+	int			nid = OBJ_obj2nid(X509_EXTENSION_get_object(extension));
+
+	if (nid == NID_subject_alt_name || nid == NID_issuer_alt_name)
+	{
+		GENERAL_NAMES *names = X509V3_EXT_d2i(extension);
+		bool		first = true;
+		bool		ok = names != NULL && print_all_names(out, names, &first);
+
+		GENERAL_NAMES_free(names);
+		if (ok)
+			return true;
+		(void) BIO_reset(out);
+	}
+	/* a proxy's policy is any bytes, and OpenSSL prints them as they are */
+	else if (nid != NID_undef && nid != NID_proxyCertInfo && is_plain(bytes, len, 0))
+	{
+		if (print_extension_by_openssl(out, extension))
+			return true;
+		(void) BIO_reset(out);
+	}
+	return print_hex(out, bytes, len);
 }
 
 /* Whether text can stand as it is, but for the line feeds of lists. */
@@ -484,7 +727,7 @@ print_issuer(BIO *out, X509 *cert)
 static bool
 print_subject_rfc2253(BIO *out, X509 *cert)
 {
-	return print_name_rfc2253(out, X509_get_subject_name(cert));
+	return print_name_rfc2253(out, X509_get_subject_name(cert), false);
 }
 
 static bool
@@ -536,6 +779,141 @@ pgtls_certificate_read(X509 *cert, CertInfo *info)
 	BIO_free(bio);
 	if (!ok)
 		pgtls_certificate_free(info);
+	ERR_clear_error();
+	return ok;
+}
+
+static bool
+is_self_signed(X509 *cert)
+{
+	EVP_PKEY   *key;
+
+	if (X509_NAME_cmp(X509_get_subject_name(cert), X509_get_issuer_name(cert)) != 0)
+		return false;
+	key = X509_get0_pubkey(cert);
+	return key != NULL && X509_verify(cert, key) == 1;
+}
+
+/*
+ * Read the details of a certificate.  False if memory ran out; then nothing
+ * is kept.  A part that cannot be printed is NULL.
+ */
+bool
+pgtls_certificate_read_details(X509 *cert, CertDetails *details)
+{
+	const struct
+	{
+		bool		(*print) (BIO *out, X509 *cert);
+		char	  **text;
+	}			parts[] = {
+		{print_serial_hex, &details->serial_hex},
+		{print_key_usage, &details->key_usage},
+		{print_signature_algorithm, &details->signature_algorithm},
+	};
+	BIO		   *bio = BIO_new(BIO_s_mem());
+	long		version = X509_get_version(cert);
+
+	memset(details, 0, sizeof(*details));
+	if (bio == NULL)
+	{
+		ERR_clear_error();
+		return false;
+	}
+	details->version = version >= 0 && version < PG_INT32_MAX ? version + 1 : 0;
+	details->is_ca = X509_check_ca(cert) != 0;
+	details->self_signed = is_self_signed(cert);
+	for (int i = 0; i < (int) lengthof(parts); i++)
+	{
+		if (parts[i].print(bio, cert))
+			(void) take_text(bio, parts[i].text);
+		else
+			(void) BIO_reset(bio);
+	}
+	BIO_free(bio);
+	ERR_clear_error();
+	return true;
+}
+
+/* Give back what pgtls_certificate_read_details() took. */
+void
+pgtls_certificate_free_details(CertDetails *details)
+{
+	OPENSSL_free(details->serial_hex);
+	OPENSSL_free(details->key_usage);
+	OPENSSL_free(details->signature_algorithm);
+	memset(details, 0, sizeof(*details));
+}
+
+/*
+ * Read an extension, of which there are X509_get_ext_count().  False if memory
+ * ran out; then nothing is kept.
+ */
+bool
+pgtls_certificate_read_extension(X509 *cert, int index, CertExtension *extension)
+{
+	/* of an extension, which only OpenSSL 4.0 declares const */
+	X509_EXTENSION *ext = (X509_EXTENSION *) X509_get_ext(cert, index);
+	const ASN1_OBJECT *object = X509_EXTENSION_get_object(ext);
+	int			nid = OBJ_obj2nid(object);
+	BIO		   *bio = BIO_new(BIO_s_mem());
+	bool		ok;
+
+	memset(extension, 0, sizeof(*extension));
+	extension->critical = X509_EXTENSION_get_critical(ext) != 0;
+	if (nid != NID_undef)
+		extension->name = OBJ_nid2sn(nid);
+	ok = bio != NULL &&
+		pgtls_ossl_object_dotted(object, bio) &&
+		take_text(bio, &extension->oid) &&
+		print_extension(bio, ext) &&
+		take_text(bio, &extension->value);
+	BIO_free(bio);
+	if (!ok)
+		pgtls_certificate_free_extension(extension);
+	ERR_clear_error();
+	return ok;
+}
+
+/* Give back what pgtls_certificate_read_extension() took. */
+void
+pgtls_certificate_free_extension(CertExtension *extension)
+{
+	OPENSSL_free(extension->oid);
+	OPENSSL_free(extension->value);
+	memset(extension, 0, sizeof(*extension));
+}
+
+/*
+ * The value of the first attribute of this type in a name, as it stands in
+ * the slash form of pg_stat_ssl; where it is not what its type says, its
+ * bytes.  NULL if the name has no such attribute.  False if memory ran out.
+ * To be freed with OPENSSL_free().
+ */
+bool
+pgtls_certificate_name_field(const X509_NAME *name, const ASN1_OBJECT *type,
+							 char **value)
+{
+	int			i = X509_NAME_get_index_by_OBJ(unconstify(X509_NAME *, name), type, -1);
+	BIO		   *bio;
+	bool		ok;
+
+	*value = NULL;
+	if (i < 0)
+		return true;
+	bio = BIO_new(BIO_s_mem());
+	ok = bio != NULL;
+	if (ok)
+	{
+		const ASN1_STRING *string = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, i));
+
+		ok = (ASN1_STRING_print_ex(bio, string, SLASH_FORM_FLAGS) >= 0 ||
+			  print_string(bio, string)) &&
+			take_text(bio, value);
+		/* an empty value is one */
+		if (ok && *value == NULL)
+			ok = (*value = OPENSSL_zalloc(1)) != NULL;
+	}
+	BIO_free(bio);
 	ERR_clear_error();
 	return ok;
 }

@@ -51,8 +51,44 @@ typedef struct CertInfo
 	int64		not_after;		/* as TimestampTz */
 } CertInfo;
 
+/*
+ * CertDetails: what only those want to know who look at a certificate for its
+ * own sake.  Text as in CertInfo; pgtls_certificate_free_details().
+ */
+typedef struct CertDetails
+{
+	char	   *serial_hex;		/* as the decimal one, lower case, whole bytes */
+	char	   *key_usage;		/* list, by the names of openssl.cnf(5) */
+	char	   *signature_algorithm;	/* ecdsa-with-SHA256 ... */
+	int			version;		/* 1 to 3, or what it claims; 0: senseless */
+	bool		is_ca;			/* OpenSSL would take it for a CA's */
+	bool		self_signed;	/* its own key has signed it */
+} CertDetails;
+
+/*
+ * CertExtension: one extension, pgtls_certificate_free_extension().
+ *
+ * The value may have several lines.  It is as OpenSSL prints it where that is
+ * all that there is to know and could be nothing else; alternative names are
+ * as in CertInfo; any other value is a hash sign and its bytes in hexadecimal.
+ */
+typedef struct CertExtension
+{
+	char	   *oid;			/* dotted */
+	const char *name;			/* OpenSSL's short name, NULL if it has none */
+	bool		critical;
+	char	   *value;			/* NULL where there is nothing to print */
+} CertExtension;
+
 extern bool pgtls_certificate_read(X509 *cert, CertInfo *info);
 extern void pgtls_certificate_free(CertInfo *info);
+extern bool pgtls_certificate_read_details(X509 *cert, CertDetails *details);
+extern void pgtls_certificate_free_details(CertDetails *details);
+extern bool pgtls_certificate_read_extension(X509 *cert, int index,
+											 CertExtension *extension);
+extern void pgtls_certificate_free_extension(CertExtension *extension);
+extern bool pgtls_certificate_name_field(const X509_NAME *name,
+										 const ASN1_OBJECT *type, char **value);
 extern char *pgtls_certificate_name(const X509_NAME *name);
 extern void pgtls_certificate_cut(char *to, size_t size, const char *utf8);
 extern bool pgtls_certificate_escape(BIO *out, const char *text, int len,

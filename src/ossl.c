@@ -394,21 +394,16 @@ pgtls_ossl_key_name(X509 *cert, BIO *out)
 }
 
 /*
- * Print an object identifier by OpenSSL's short name, or in dotted form
- * where it has none; or its encoding after a #, in hexadecimal, if it is
- * longer than OpenSSL cares to print.
+ * Print an object identifier in dotted form; or its encoding after a #, in
+ * hexadecimal, if it is longer than OpenSSL cares to print.
  */
 bool
-pgtls_ossl_object_name(const ASN1_OBJECT *object, BIO *out)
+pgtls_ossl_object_dotted(const ASN1_OBJECT *object, BIO *out)
 {
-	int			nid = OBJ_obj2nid(object);
 	char		buf[80];
 	char	   *dotted = buf;
 	int			len;
 	bool		ok;
-
-	if (nid != NID_undef && OBJ_nid2sn(nid) != NULL)
-		return BIO_puts(out, OBJ_nid2sn(nid)) > 0;
 
 	len = OBJ_obj2txt(buf, sizeof(buf), object, 1);
 	if (len <= 0)
@@ -434,6 +429,17 @@ pgtls_ossl_object_name(const ASN1_OBJECT *object, BIO *out)
 		OPENSSL_free(dotted);
 	ERR_clear_error();
 	return ok;
+}
+
+/* Print an object identifier by OpenSSL's short name, where it has one. */
+bool
+pgtls_ossl_object_name(const ASN1_OBJECT *object, BIO *out)
+{
+	int			nid = OBJ_obj2nid(object);
+
+	if (nid != NID_undef && OBJ_nid2sn(nid) != NULL)
+		return BIO_puts(out, OBJ_nid2sn(nid)) > 0;
+	return pgtls_ossl_object_dotted(object, out);
 }
 
 /* Whether OpenSSL keeps to its FIPS provider or module by default. */

@@ -70,6 +70,7 @@ extern const char *pgtls_ossl_group(SSL *ssl, char *buf, size_t size);
 extern PgTlsPostQuantum pgtls_ossl_post_quantum(SSL *ssl, const char *group);
 extern const char *pgtls_ossl_signature(SSL *ssl, bool peer);
 extern bool pgtls_ossl_key_name(X509 *cert, BIO *out);
+extern bool pgtls_ossl_object_dotted(const ASN1_OBJECT *object, BIO *out);
 extern bool pgtls_ossl_object_name(const ASN1_OBJECT *object, BIO *out);
 extern bool pgtls_ossl_fips(void);
 extern int	pgtls_ossl_security_level(const char *cipher_list);

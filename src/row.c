@@ -280,6 +280,12 @@ pgtls_row_inet(Row *row, const char *address)
 		add(row, DirectFunctionCall1(inet_in, CStringGetDatum(address)), false);
 }
 
+void
+pgtls_row_bytes(Row *row, bytea *value)
+{
+	add(row, PointerGetDatum(value), false);
+}
+
 /* Bytes in lower-case hexadecimal. */
 void
 pgtls_row_hex(Row *row, const unsigned char *bytes, int len)

@@ -40,6 +40,7 @@ extern char *pgtls_row_clean(const char *message);
 extern void pgtls_row_message(Row *row, const char *message);
 extern void pgtls_row_messages(Row *row, const List *messages);
 extern void pgtls_row_list(Row *row, const char *utf8);
+extern void pgtls_row_bytes(Row *row, bytea *value);
 extern void pgtls_row_hex(Row *row, const unsigned char *bytes, int len);
 extern void pgtls_row_store(Row *row, ReturnSetInfo *rsinfo);
 extern Datum pgtls_row_return(Row *row, FunctionCallInfo fcinfo);

@@ -1,0 +1,435 @@
+/*-------------------------------------------------------------------------
+ *
+ * describe.c
+ *	  What certificates say: those that one's own client sent, and any other.
+ *
+ * Runs in backends, for their own client or on the arguments alone; needs no
+ * shared memory, and so no preloading.  Nothing of OpenSSL's is allocated
+ * while an error can be raised, but within PG_TRY().
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+
+#include "certificate.h"
+#include "compat.h"
+#include "ossl.h"
+#include "pem.h"
+#include "row.h"
+
+/*
+ * Bounds in bytes: of a certificate that is an argument, of a text or list
+ * that comes out of a certificate, of an extension's value.
+ */
+#define MAX_CERTIFICATE		(1024 * 1024)
+#define MAX_TEXT			(1024 * 1024)
+#define MAX_VALUE			(64 * 1024)
+
+/* Attribute types of a DN have names or numbers shorter than this. */
+#define MAX_FIELD_NAME		128
+
+PG_FUNCTION_INFO_V1(pg_tls_client_chain);
+PG_FUNCTION_INFO_V1(pg_tls_client_extensions);
+PG_FUNCTION_INFO_V1(pg_tls_client_dn_field);
+PG_FUNCTION_INFO_V1(pg_tls_issuer_dn_field);
+PG_FUNCTION_INFO_V1(pg_tls_certificate_text);
+PG_FUNCTION_INFO_V1(pg_tls_certificate_bytea);
+
+pg_noreturn static void out_of_memory(void);
+
+static void
+out_of_memory(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OUT_OF_MEMORY),
+			 errmsg("out of memory")));
+}
+
+/* The certificate of one's own client; NULL without one, and without client. */
+static X509 *
+client_certificate(void)
+{
+	return MyProcPort != NULL && MyProcPort->ssl_in_use ? MyProcPort->peer : NULL;
+}
+
+/* A text that is cut, and marked so, where it is longer than a bound. */
+static const char *
+bounded(const char *utf8, size_t max)
+{
+	char	   *cut;
+
+	if (utf8 == NULL || strlen(utf8) <= max)
+		return utf8;
+	cut = palloc(max + 1);
+	pgtls_certificate_cut(cut, max + 1, utf8);
+	return cut;
+}
+
+/* Columns that the functions have in common, up to the validity. */
+static void
+add_names(Row *row, const CertInfo *info, const CertDetails *details)
+{
+	pgtls_row_text(row, bounded(info->subject, MAX_TEXT));
+	pgtls_row_text(row, bounded(info->subject_rfc2253, MAX_TEXT));
+	pgtls_row_text(row, bounded(info->issuer, MAX_TEXT));
+	pgtls_row_numeric(row, info->serial);
+	pgtls_row_text(row, bounded(details->serial_hex, MAX_TEXT));
+	pgtls_row_time(row, info->not_before);
+	pgtls_row_time(row, info->not_after);
+	pgtls_row_list(row, bounded(info->san, MAX_TEXT));
+	pgtls_row_text(row, bounded(info->key, MAX_TEXT));
+	pgtls_row_list(row, bounded(info->eku, MAX_TEXT));
+}
+
+static bytea *
+get_der(X509 *cert)
+{
+	int			len = i2d_X509(cert, NULL);
+	bytea	   *result = palloc(VARHDRSZ + Max(len, 0));
+	unsigned char *p = (unsigned char *) VARDATA(result);
+
+	if (len <= 0 || i2d_X509(cert, &p) != len)
+		out_of_memory();
+	SET_VARSIZE(result, VARHDRSZ + len);
+	return result;
+}
+
+static void
+add_sent_certificate(Row *row, X509 *cert, int position,
+					 const CertInfo *info, const CertDetails *details)
+{
+	pgtls_row_int(row, position);
+	add_names(row, info, details);
+	pgtls_row_text(row, bounded(details->signature_algorithm, MAX_TEXT));
+	pgtls_row_bool(row, details->is_ca);
+	pgtls_row_bool(row, details->self_signed);
+	pgtls_row_hex(row, info->fingerprint, sizeof(info->fingerprint));
+	pgtls_row_bytes(row, get_der(cert));
+}
+
+static void
+add_any_certificate(Row *row, const CertInfo *info, const CertDetails *details)
+{
+	add_names(row, info, details);
+	pgtls_row_list(row, details->key_usage);
+	pgtls_row_text(row, bounded(details->signature_algorithm, MAX_TEXT));
+	pgtls_row_bool(row, details->is_ca);
+	pgtls_row_bool(row, details->self_signed);
+	pgtls_row_hex(row, info->fingerprint, sizeof(info->fingerprint));
+	if (details->version > 0)
+		pgtls_row_int(row, details->version);
+	else
+		pgtls_row_null(row);
+}
+
+/*
+ * Add the row of a certificate to the result: of one that the client sent, or,
+ * with a position of -1, of any other.
+ */
+static void
+store_certificate(ReturnSetInfo *rsinfo, X509 *cert, int position)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "pg_tls certificate",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext oldcontext = MemoryContextSwitchTo(context);
+	CertInfo   *info = palloc0(sizeof(CertInfo));
+	CertDetails *details = palloc0(sizeof(CertDetails));
+	Row		   *row = palloc(sizeof(Row));
+
+	PG_TRY();
+	{
+		if (!pgtls_certificate_read(cert, info) ||
+			!pgtls_certificate_read_details(cert, details))
+			out_of_memory();
+		pgtls_row_begin(row);
+		if (position >= 0)
+			add_sent_certificate(row, cert, position, info, details);
+		else
+			add_any_certificate(row, info, details);
+		pgtls_row_store(row, rsinfo);
+	}
+	PG_FINALLY();
+	{
+		pgtls_certificate_free(info);
+		pgtls_certificate_free_details(details);
+		ERR_clear_error();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(context);
+}
+
+/*
+ * pg_tls_client_chain() returns SETOF record
+ *
+ * The certificates that the client sent, its own first: what is not in the
+ * server's files included, what the server completed the chain with not.
+ */
+Datum
+pg_tls_client_chain(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	X509	   *leaf = client_certificate();
+	STACK_OF(X509) *sent;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (leaf == NULL)
+		return (Datum) 0;
+	store_certificate(rsinfo, leaf, 0);
+
+	/* on a server, this leaves out the leaf */
+	sent = SSL_get_peer_cert_chain(MyProcPort->ssl);
+	for (int i = 0; i < sk_X509_num(sent); i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		store_certificate(rsinfo, sk_X509_value(sent, i), i + 1);
+	}
+	return (Datum) 0;
+}
+
+static void
+store_extension(ReturnSetInfo *rsinfo, X509 *cert, int index)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "pg_tls extension",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext oldcontext = MemoryContextSwitchTo(context);
+	CertExtension *extension = palloc0(sizeof(CertExtension));
+	Row		   *row = palloc(sizeof(Row));
+
+	PG_TRY();
+	{
+		if (!pgtls_certificate_read_extension(cert, index, extension))
+			out_of_memory();
+		pgtls_row_begin(row);
+		pgtls_row_int(row, index);
+		pgtls_row_text(row, bounded(extension->oid, MAX_TEXT));
+		pgtls_row_text(row, extension->name);
+		pgtls_row_bool(row, extension->critical);
+		pgtls_row_text(row, extension->value != NULL ?
+					   bounded(extension->value, MAX_VALUE) : "");
+		pgtls_row_store(row, rsinfo);
+	}
+	PG_FINALLY();
+	{
+		pgtls_certificate_free_extension(extension);
+		ERR_clear_error();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(context);
+}
+
+/*
+ * pg_tls_client_extensions() returns SETOF record
+ *
+ * The extensions of the client's certificate, in their order.
+ */
+Datum
+pg_tls_client_extensions(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	X509	   *cert = client_certificate();
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; cert != NULL && i < X509_get_ext_count(cert); i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		store_extension(rsinfo, cert, i);
+	}
+	return (Datum) 0;
+}
+
+/*
+ * The type of attribute that a field's name stands for, as OpenSSL knows it,
+ * or in numbers.  The length is bounded, since a long number takes long.
+ */
+static ASN1_OBJECT *
+get_field_type(const text *field)
+{
+	char	   *name = text_to_cstring(field);
+	ASN1_OBJECT *type = NULL;
+
+	if (strlen(name) < MAX_FIELD_NAME)
+		type = OBJ_txt2obj(name, 0);
+	ERR_clear_error();
+	if (type == NULL)
+	{
+		if (strlen(name) >= MAX_FIELD_NAME)
+			name[pg_mbcliplen(name, strlen(name), MAX_FIELD_NAME - 1)] = '\0';
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid field of a distinguished name: \"%s\"", name),
+				 errdetail("OpenSSL knows no attribute of that name."),
+				 errhint("Use a name such as \"CN\" or \"commonName\", or an object identifier such as \"2.5.4.3\".")));
+	}
+	pfree(name);
+	return type;
+}
+
+/* A field of the client's subject, or of its issuer; see the two below. */
+static Datum
+dn_field(FunctionCallInfo fcinfo, bool issuer)
+{
+	ASN1_OBJECT *volatile type = get_field_type(PG_GETARG_TEXT_PP(0));
+	X509	   *cert = client_certificate();
+	char	   *volatile value = NULL;
+	Row		   *row = NULL;
+
+	PG_TRY();
+	{
+		char	   *found = NULL;
+
+		if (cert != NULL &&
+			!pgtls_certificate_name_field(issuer ? X509_get_issuer_name(cert) :
+										  X509_get_subject_name(cert),
+										  type, &found))
+			out_of_memory();
+		value = found;
+		row = palloc(sizeof(Row));
+		pgtls_row_begin(row);
+		pgtls_row_text(row, bounded(value, MAX_TEXT));
+	}
+	PG_FINALLY();
+	{
+		ASN1_OBJECT_free(type);
+		OPENSSL_free(value);
+		ERR_clear_error();
+	}
+	PG_END_TRY();
+
+	if (row->nulls[0])
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(row->values[0]);
+}
+
+/*
+ * pg_tls_client_dn_field(field text) returns text
+ *
+ * The first value of an attribute of the client's subject DN; NULL where it
+ * has none.  An unknown name is an error, with or without a certificate.
+ */
+Datum
+pg_tls_client_dn_field(PG_FUNCTION_ARGS)
+{
+	return dn_field(fcinfo, false);
+}
+
+/* pg_tls_issuer_dn_field(field text) returns text: likewise, of the issuer. */
+Datum
+pg_tls_issuer_dn_field(PG_FUNCTION_ARGS)
+{
+	return dn_field(fcinfo, true);
+}
+
+static void
+check_size(long len)
+{
+	if (len > MAX_CERTIFICATE)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("certificate is too large for pg_tls_certificate"),
+				 errdetail("It has %ld bytes, and at most %d are read.",
+						   len, MAX_CERTIFICATE)));
+}
+
+/*
+ * pg_tls_certificate(certificate text) returns SETOF record
+ *
+ * A row for each certificate in a text in PEM.
+ */
+Datum
+pg_tls_certificate_text(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	PemInput	input;
+	STACK_OF(X509) *certs;
+
+	InitMaterializedSRF(fcinfo, 0);
+	pgtls_pem_begin(&input, PG_GETARG_TEXT_PP(0), "pg_tls_certificate",
+					"certificate", "certificates", true);
+	certs = sk_X509_new_null();
+	PG_TRY();
+	{
+		if (certs == NULL)
+			out_of_memory();
+		pgtls_pem_read(&input, certs, true, NULL);
+		for (int i = 0; i < sk_X509_num(certs); i++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			check_size(i2d_X509(sk_X509_value(certs, i), NULL));
+			store_certificate(rsinfo, sk_X509_value(certs, i), -1);
+		}
+	}
+	PG_FINALLY();
+	{
+		sk_X509_pop_free(certs, X509_free);
+		ERR_clear_error();
+	}
+	PG_END_TRY();
+	return (Datum) 0;
+}
+
+pg_noreturn static void invalid_der(const bytea *value, const char *detail);
+
+static void
+invalid_der(const bytea *value, const char *detail)
+{
+	const char *begin = "-----BEGIN";
+	bool		pem = VARSIZE_ANY_EXHDR(value) >= strlen(begin) &&
+		memcmp(VARDATA_ANY(value), begin, strlen(begin)) == 0;
+
+	ERR_clear_error();
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
+			 errmsg("argument \"certificate\" of pg_tls_certificate is not a certificate in DER"),
+			 errdetail("%s", detail),
+			 pem ? errhint("This looks like PEM, which has to be of type text.") :
+			 errhint("It has to be one whole certificate in DER, and nothing else.")));
+}
+
+/*
+ * pg_tls_certificate(certificate bytea) returns SETOF record
+ *
+ * The row of a certificate in DER.
+ */
+Datum
+pg_tls_certificate_bytea(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	bytea	   *value = PG_GETARG_BYTEA_PP(0);
+	const unsigned char *start = (const unsigned char *) VARDATA_ANY(value);
+	const unsigned char *p = start;
+	long		len = VARSIZE_ANY_EXHDR(value);
+	X509	   *cert;
+
+	check_size(len);
+	InitMaterializedSRF(fcinfo, 0);
+	ERR_clear_error();
+	cert = d2i_X509(NULL, &p, len);
+	if (cert == NULL)
+	{
+		const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+
+		invalid_der(value, psprintf("OpenSSL cannot read it: %s.",
+									reason != NULL ? reason : "no reason given"));
+	}
+	PG_TRY();
+	{
+		if (p != start + len)
+			invalid_der(value, psprintf("The certificate has %ld bytes, and the argument %ld.",
+										(long) (p - start), len));
+		store_certificate(rsinfo, cert, -1);
+	}
+	PG_FINALLY();
+	{
+		X509_free(cert);
+		ERR_clear_error();
+	}
+	PG_END_TRY();
+	return (Datum) 0;
+}
