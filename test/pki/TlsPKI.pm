@@ -33,13 +33,12 @@ use warnings;
 
 use Carp qw(croak);
 use File::Path qw(make_path);
-use MIME::Base64 qw(decode_base64 encode_base64);
 use IPC::Run ();
 use MIME::Base64 qw(decode_base64 encode_base64);
 use POSIX qw(strftime);
 use Exporter qw(import);
 
-our @EXPORT_OK = qw(slurp spew);
+our @EXPORT_OK = qw(der der_oid slurp spew);
 
 my $DAY = 86400;
 
@@ -160,6 +159,54 @@ sub cert
 	return $self->_sign($name, %opts);
 }
 
+=head2 $pki->raw_cert($name, issuer => $ca, %opts)
+
+A certificate put together byte by byte, for what openssl refuses to make, and
+signed by an issuer with an EC key.  Options, each a value in DER with its tag:
+C<subject>, C<serial>, C<not_before>, C<not_after>, C<spki>, and C<extensions>, an
+array of whole ones.  C<der> and C<der_oid>, which are exported on demand, make such
+values.  There is a private key unless spki is given.
+
+=cut
+
+sub raw_cert
+{
+	my ($self, $name, %opts) = @_;
+	my $issuer = $opts{issuer};
+	my $file = "$self->{dir}/work/raw.der";
+	my $key = $self->key($name);
+	my ($cert) = _der_parts(decode_base64(slurp($self->crt($issuer)) =~ s/^-.*$//mgr));
+	my @fields = map { $_->[0] } _der_parts((_der_parts($cert->[1]))[0][1]);
+	my $algorithm = der(0x30, der_oid('1.2.840.10045.4.3.2'));
+	my $utc = sub { der(0x17, strftime('%y%m%d%H%M%SZ', gmtime(time + $_[0]))) };
+	my $spki = $opts{spki};
+
+	if (!$spki)
+	{
+		_openssl('genpkey', _genpkey_args('ec'), '-out', $key);
+		chmod 0600, $key or croak "chmod $key: $!";
+		$spki = _openssl('pkey', '-in', $key, '-pubout', '-outform', 'DER');
+	}
+	my $tbs = der(0x30, join '',
+		der(0xa0, der(0x02, "\2")),
+		$opts{serial} // der(0x02, "\x7f" . pack 'N', int rand 2**32),
+		$algorithm,
+		$fields[5],
+		der(0x30, ($opts{not_before} // $utc->(-$DAY)) . ($opts{not_after} // $utc->(30 * $DAY))),
+		$opts{subject} // der(0x30, ''),
+		$spki,
+		$opts{extensions} ? der(0xa3, der(0x30, join '', @{ $opts{extensions} })) : ());
+
+	spew($file, $tbs);
+	my $signature = _openssl('dgst', '-sha256', '-sign', $self->key($issuer), $file);
+
+	spew($self->crt($name), "-----BEGIN CERTIFICATE-----\n",
+		encode_base64(der(0x30, $tbs . $algorithm . der(0x03, "\0$signature"))), "-----END CERTIFICATE-----\n");
+	$self->{made}{$name} = { opts => \%opts };
+	$self->_write_chains($name);
+	return $self;
+}
+
 =head2 $pki->sign_again($name, %opts)
 
 A new certificate (new serial and dates, and what %opts change) for the same
@@ -243,42 +290,6 @@ made without openssl, which would take long.  Options of C<crl>.
 
 =cut
 
-# DER: a value with its tag and length, and the parts of a constructed one.
-sub _der
-{
-	my ($tag, $value) = @_;
-	my $n = length $value;
-	my $length = $n < 128 ? chr $n : do {
-		my $bytes = pack('N', $n) =~ s/\A\0+//r;
-
-		chr(0x80 | length $bytes) . $bytes;
-	};
-
-	return chr($tag) . $length . $value;
-}
-
-sub _der_parts
-{
-	my ($der) = @_;
-	my ($pos, @parts) = (0);
-
-	while ($pos < length $der)
-	{
-		my ($head, $n) = (2, ord substr $der, $pos + 1, 1);
-
-		if ($n & 0x80)
-		{
-			my $bytes = substr $der, $pos + 2, $n & 0x7f;
-
-			$head += length $bytes;
-			$n = unpack 'N', substr("\0\0\0\0$bytes", -4);
-		}
-		push @parts, [ substr($der, $pos, $head + $n), substr($der, $pos + $head, $n) ];
-		$pos += $head + $n;
-	}
-	return @parts;
-}
-
 sub large_crl
 {
 	my ($self, $ca, $n, %opts) = @_;
@@ -288,17 +299,17 @@ sub large_crl
 	my ($outer) = _der_parts(decode_base64($pem =~ s/-----.*?-----//gr));
 	my ($tbs, $algorithm) = _der_parts($outer->[1]);
 	my @fields = map { $_->[0] } _der_parts($tbs->[1]);
-	my $date = _der(0x17, strftime('%y%m%d%H%M%SZ', gmtime(time - 3600)));
+	my $date = der(0x17, strftime('%y%m%d%H%M%SZ', gmtime(time - 3600)));
 
 	# version, algorithm, issuer, two dates, perhaps entries, extensions
 	my $old = ord $fields[5] == 0x30 ? (_der_parts(splice @fields, 5, 1))[0][1] : '';
-	my $entries = join '', map { _der(0x30, _der(0x02, pack 'Cnnn', 0x7f, $_ >> 16, $_ & 0xffff, $_ * 7919 & 0xffff) . $date) } 1 .. $n;
-	splice @fields, 5, 0, _der(0x30, $old . $entries);
-	my $new = _der(0x30, join '', @fields);
+	my $entries = join '', map { der(0x30, der(0x02, pack 'Cnnn', 0x7f, $_ >> 16, $_ & 0xffff, $_ * 7919 & 0xffff) . $date) } 1 .. $n;
+	splice @fields, 5, 0, der(0x30, $old . $entries);
+	my $new = der(0x30, join '', @fields);
 
 	spew("$work.tbs", $new);
 	_openssl('dgst', '-sha256', '-sign', $self->key($ca), '-out', "$work.sig", "$work.tbs");
-	my $der = _der(0x30, $new . $algorithm->[0] . _der(0x03, "\0" . slurp("$work.sig")));
+	my $der = der(0x30, $new . $algorithm->[0] . der(0x03, "\0" . slurp("$work.sig")));
 
 	spew($out, "-----BEGIN X509 CRL-----\n", encode_base64($der), "-----END X509 CRL-----\n");
 	unlink map { "$work.$_" } qw(pem tbs sig);
@@ -727,6 +738,50 @@ sub _openssl
 
 	croak "@cmd failed: " . ($@ || $err) unless $ok;
 	return $out;
+}
+
+# DER: a value with its tag and length, an object identifier, and the parts of a
+# constructed value.  The first two are exported on demand.
+sub der
+{
+	my ($tag, $value) = @_;
+	my $n = length $value;
+	my $length = $n < 128 ? chr $n : do {
+		my $bytes = pack('N', $n) =~ s/\A\0+//r;
+
+		chr(0x80 | length $bytes) . $bytes;
+	};
+
+	return chr($tag) . $length . $value;
+}
+
+sub der_oid
+{
+	my ($first, $second, @rest) = split /\./, $_[0];
+
+	return der(0x06, join '', map { pack 'w', $_ } 40 * $first + $second, @rest);
+}
+
+sub _der_parts
+{
+	my ($der) = @_;
+	my ($pos, @parts) = (0);
+
+	while ($pos < length $der)
+	{
+		my ($head, $n) = (2, ord substr $der, $pos + 1, 1);
+
+		if ($n & 0x80)
+		{
+			my $bytes = substr $der, $pos + 2, $n & 0x7f;
+
+			$head += length $bytes;
+			$n = unpack 'N', substr("\0\0\0\0$bytes", -4);
+		}
+		push @parts, [ substr($der, $pos, $head + $n), substr($der, $pos + $head, $n) ];
+		$pos += $head + $n;
+	}
+	return @parts;
 }
 
 # The contents of a file, and writing it in place: owner and mode stay.

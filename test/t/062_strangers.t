@@ -1,0 +1,273 @@
+# What strangers write into certificates: a row wherever OpenSSL reads them at all,
+# of valid, bounded and unambiguous text, in databases of any encoding; otherwise an
+# error that says why.  What a TLS library sends comes through real handshakes, too.
+
+use strict;
+use warnings;
+
+use File::Temp ();
+use MIME::Base64 qw(decode_base64);
+use Test::More;
+
+use TlsCluster;
+use TlsPKI qw(der der_oid slurp);
+
+my $dir = File::Temp->newdir;
+my $pki = TlsPKI->new("$dir/pki");
+
+$pki->ca('root');
+$pki->cert('server', issuer => 'root', kind => 'server', san => ['DNS:localhost']);
+
+my $c = TlsCluster->new(ssl => 1, pki => $pki, preload => '');
+my @encodings = qw(utf8 latin1 sql_ascii);
+
+$c->start;
+foreach my $encoding (@encodings)
+{
+	$c->query("CREATE DATABASE $encoding ENCODING '$encoding' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+	$c->query('CREATE EXTENSION pg_tls', dbname => $encoding);
+}
+
+# ASN.1
+use constant { UTF8 => 0x0c, PRINTABLE => 0x13, T61 => 0x14, IA5 => 0x16, UNIV => 0x1c, BMP => 0x1e };
+use constant { EMAIL => 0x81, DNS => 0x82, X400 => 0xa3, DIRNAME => 0xa4, EDI => 0xa5, URI => 0x86, IP => 0x87, RID => 0x88 };
+
+my %oid = (CN => '2.5.4.3', C => '2.5.4.6', O => '2.5.4.10', OU => '2.5.4.11');
+
+sub attribute { return der(0x30, der_oid($oid{ $_[0] } // $_[0]) . der($_[1], $_[2])) }
+sub name { return der(0x30, join '', map { der(0x31, $_) } @_) }
+sub cn { return name(attribute(CN => UTF8, $_[0])) }
+sub extension { return der(0x30, der_oid($_[0]) . ($_[2] ? "\1\1\xff" : '') . der(0x04, $_[1])) }
+sub san { return extension('2.5.29.17', der(0x30, join '', @_), 0) }
+sub other_name { return der(0xa0, der_oid($_[0]) . der(0xa0, $_[1])) }
+sub int_der { return der(0x02, $_[0]) }
+
+my %crt;    # PEM by name
+my $count = 0;
+
+sub describe
+{
+	my ($name, $columns, $database) = @_;
+	my $hex = unpack 'H*', decode_base64($crt{$name} =~ s/^-.*$//mgr);
+	my ($rc, $out, $err) = $c->psql("\\set VERBOSITY verbose\n"
+		  . "SELECT $columns FROM pg_tls_certificate(decode('$hex', 'hex'))",
+		dbname => $database // 'utf8', unix => 1,
+		env => { PGCLIENTENCODING => ($database // '') eq 'sql_ascii' ? 'SQL_ASCII' : 'UTF8' });
+
+	return $rc ? $err : $out;
+}
+
+# A certificate, whether a client can connect with it, and what is said of it.
+sub certificate
+{
+	my ($title, $live, $opts, %expected) = @_;
+	my $name = 'c' . ++$count;
+
+	$pki->raw_cert($name, issuer => 'root', subject => cn('x'), %$opts);
+	$crt{$name} = slurp($pki->crt($name));
+	is(describe($name, $_), $expected{$_}, "$title: $_") for sort keys %expected;
+	foreach my $encoding (@encodings)
+	{
+		# a row that has been through everything that makes text of it
+		my $text = describe($name, "octet_length(concat_ws(' ', subject_dn, subject_dn_rfc2253, issuer_dn, san, key, eku,"
+			  . ' key_usage, signature_algorithm))', $encoding);
+
+		like($text, qr/^\d+$/, "$title: a row in $encoding");
+	}
+	return $name unless $live;
+
+	my $s = $c->session(cert => $name, dbname => 'utf8');
+
+	ok($s->connected, "$title: connects") or diag $s->error;
+	is($s->query(<<'END'), 't', "$title: the same of the session") if $s->connected;
+SELECT ROW(c.subject_dn, c.subject_dn_rfc2253, c.issuer_dn, c.serial, c.serial_hex, c.not_before, c.not_after,
+           c.san, c.key, c.eku, c.signature_algorithm, c.is_ca, c.self_signed, c.fingerprint)
+       IS NOT DISTINCT FROM
+       ROW(t.subject_dn, t.subject_dn_rfc2253, t.issuer_dn, t.serial, t.serial_hex, t.not_before, t.not_after,
+           t.san, t.key, t.eku, t.signature_algorithm, t.is_ca, t.self_signed, t.fingerprint)
+FROM pg_tls_client_chain() c, pg_tls_certificate(c.certificate) t WHERE position = 0
+END
+	is($s->query("SELECT count(*) FROM pg_tls_client_extensions() WHERE octet_length(value) > 65536"), 0,
+		"$title: its extensions") if $s->connected;
+	return $name;
+}
+
+sub refused
+{
+	my ($title, $opts) = @_;
+	my $name = 'c' . ++$count;
+
+	$pki->raw_cert($name, issuer => 'root', subject => cn('x'), %$opts);
+	$crt{$name} = slurp($pki->crt($name));
+	like(describe($name, 'subject_dn'), qr/ERROR:  22P03: .*not a certificate in DER\nDETAIL:  OpenSSL cannot read it: .*\nHINT:/,
+		"$title: an error that says so");
+	return;
+}
+
+my $san = "array_to_string(san, E'\\n')";
+my $alpha = "\xce\xb1";
+
+subtest 'names' => sub {
+	certificate('NUL', 1, { subject => name(attribute(OU => UTF8, "a\0b"), attribute(CN => UTF8, 'n')) },
+		subject_dn => '/OU=a\00b/CN=n', subject_dn_rfc2253 => 'CN=n,OU=a\00b');
+	certificate('NUL in the CN', 0, { subject => cn("root\0x") }, subject_dn => '/CN=root\00x');
+	certificate('BMPString', 1, { subject => name(attribute(OU => BMP, "\x03\xb1\0b")) },
+		subject_dn => "/OU=${alpha}b", subject_dn_rfc2253 => 'OU=\CE\B1b');
+	certificate('T61String', 1, { subject => name(attribute(CN => T61, "M\xfcller")) },
+		subject_dn => "/CN=M\xc3\xbcller");
+	certificate('UniversalString', 1, { subject => name(attribute(OU => UNIV, "\0\0\x03\xb1\0\1\xf6\0")) },
+		subject_dn => "/OU=$alpha\xf0\x9f\x98\x80");
+	certificate('multi-valued RDN', 1, { subject => der(0x30, der(0x31, attribute(O => UTF8, 'a') . attribute(CN => UTF8, 'b'))) },
+		subject_dn => '/O=a/CN=b', subject_dn_rfc2253 => 'CN=b+O=a');
+	certificate('CN of 65 kB', 1, { subject => cn('y' x 65000) }, 'md5(subject_dn), md5(subject_dn_rfc2253)' =>
+		  $c->query("SELECT md5('/CN=' || repeat('y', 65000)), md5('CN=' || repeat('y', 65000))"));
+	certificate('empty', 1, { subject => name() }, 'subject_dn IS NULL, subject_dn_rfc2253 IS NULL, issuer_dn' => 't|t|/CN=root');
+	certificate('special characters', 1, { subject => cn(qq(a,b+"c"\\<d>;#=\n/e)) },
+		subject_dn_rfc2253 => 'CN=a\,b\+\"c\"\\\\\<d\>\;#=\0A/e');
+	certificate('unknown attribute', 0, { subject => name(attribute('1.2.3.4.5', UTF8, 'z')) },
+		subject_dn => '/1.2.3.4.5=z', subject_dn_rfc2253 => '1.2.3.4.5=#0C017A');
+	certificate('no string', 0, { subject => name(attribute('1.2.3.4.5', 0x30, int_der("\1"))) });
+	certificate('IA5String that is none', 0, { subject => name(attribute(CN => IA5, "M\xfcller")) },
+		subject_dn => "/CN=M\xc3\xbcller");
+	certificate('what Latin-1 lacks', 0, { subject => cn("\xe6\x9d\x8e") }, subject_dn => "/CN=\xe6\x9d\x8e");
+	is(describe("c$count", 'subject_dn', 'latin1'), '/CN=\E6\9D\8E', '... is escaped in a database of Latin-1');
+	is(describe("c$count", 'subject_dn', 'sql_ascii'), "/CN=\xe6\x9d\x8e", '... and the same bytes without an encoding');
+	refused('UTF8String that is none', { subject => cn("\xc0\xaf") });
+	refused('BMPString of three bytes', { subject => name(attribute(CN => BMP, "\0a\0")) });
+};
+
+subtest 'alternative names' => sub {
+	certificate('80 kB', 1, { extensions => [ san(map { der(DNS, sprintf 'h%06d.example', $_) } 1 .. 5000) ] },
+		'cardinality(san), san[1], san[5000]' => '5000|DNS:h000001.example|DNS:h005000.example');
+	certificate('commas, quotes and line feeds', 1, { extensions => [ san(der(DNS, qq(a, DNS:b")), der(DNS, "c\nDNS:d"), der(DNS, '{},NULL')) ] },
+		'cardinality(san)' => 3, $san => qq(DNS:a, DNS:b"\nDNS:c\\0ADNS:d\nDNS:{},NULL));
+	certificate('all types', 1, { extensions => [ san(
+		der(EMAIL, 'a@b'), der(URI, 'http://a/?b,c'), der(IP, "\x7f\0\0\1"), der(IP, ("\0" x 15) . "\1"),
+		der(RID, "\x2a\x03"), der(DIRNAME, cn('d,e')), other_name('1.2.3', der(UTF8, $alpha)), other_name('1.2.3', int_der("\7")),
+		der(EDI, der(0xa1, der(UTF8, 'e')))) ] },
+		$san => join "\n", 'email:a@b', 'URI:http://a/?b,c', 'IP:127.0.0.1', 'IP:::1', 'RID:1.2.3', 'dirName:CN=d\,e',
+		"otherName:1.2.3;UTF8:$alpha", 'otherName:1.2.3;#020107', 'ediPartyName:#A505A1030C0165');
+	certificate('senseless', 1, { extensions => [ san(der(IP, "\1\2\3"), der(DNS, ''), der(DNS, "\0"), der(DNS, "\xff\xce\xb1\x80"), der(IP, '')) ] },
+		$san => "IP:#010203\nDNS:\nDNS:\\00\nDNS:\\FF$alpha\\80\nIP:#");
+	certificate('no names', 0, { extensions => [ san() ] }, 'san IS NULL' => 't');
+	certificate('no list', 0, { extensions => [ extension('2.5.29.17', "\x04\x01\x41") ] }, $san => '#040141');
+
+	# whatever is not the same does not look so
+	my $long = '1.2.' . join '.', (2**28 - 1) x 9;
+	my @names = (
+		(map { der($_, 'a') } EMAIL, DNS, URI), der(DNS, 'a,DNS:b'), der(DNS, 'a') . der(DNS, 'b'), der(DNS, "a\nDNS:b"),
+		der(DNS, 'a\0ADNS:b'), der(DNS, 'a\\\\0ADNS:b'), der(DNS, "a\0"), der(DNS, 'a\00'), der(DNS, 'b') . der(DNS, 'a'),
+		der(DNS, "a\xc2\x85"), der(DNS, 'a\C2\85'), der(DNS, "\xc2"), der(DNS, '\C2'), der(DNS, ' a'), der(DNS, 'a '),
+		der(IP, "\x7f\0\0\1"), der(IP, ("\0" x 10) . "\xff\xff\x7f\0\0\1"), der(IP, ("\0" x 12) . "\x7f\0\0\1"), der(IP, "\x7f\0\0"),
+		der(IP, '#7F0000'), der(DNS, '127.0.0.1'),
+		(map { other_name('1.2.3', der($_, 'ab')) } UTF8, PRINTABLE, T61, IA5, BMP, 0x1a, 0x04), other_name('1.2.4', der(UTF8, 'ab')),
+		other_name('1.2.3', der(BMP, 'a')), other_name('1.2.3', der(BMP, "\0a")), other_name('1.2.3', der(UNIV, "\0\0\0a")),
+		other_name('1.2.3', der(UNIV, "\0\0a")), other_name('1.2.3', der(BMP, "\xd8\0")), other_name('1.2.3', der(BMP, "\0\\\0D\0\\\0A")),
+		other_name('1.2.3', der(UTF8, ';UTF8:ab')), other_name('1.2.3', int_der("\1")), other_name('1.2.3', int_der("\2")),
+		der(DIRNAME, cn('a,CN=b')), der(DIRNAME, name(attribute(CN => UTF8, 'b'), attribute(CN => UTF8, 'a'))),
+		der(DIRNAME, name(attribute(CN => UTF8, 'a'), attribute(CN => UTF8, 'b'))), der(DIRNAME, cn("a\0")), der(DIRNAME, cn('a\00')),
+		der(DIRNAME, name()), der(DIRNAME, name(attribute("$long.1", UTF8, 'a'))), der(DIRNAME, name(attribute("$long.2", UTF8, 'a'))),
+		der(DIRNAME, cn("a\nDNS:b")), der(RID, "\x2a\x03"), der(RID, "\x2a\x04"), der(DNS, '#0101'), der(RID, "\x55\4\3"),
+		der(EDI, der(0xa1, der(UTF8, 'e'))), der(EDI, der(0xa1, der(IA5, 'e'))));
+	my (%seen, @twice);
+
+	foreach my $names (@names)
+	{
+		my $name = 'c' . ++$count;
+
+		$pki->raw_cert($name, issuer => 'root', subject => cn('x'), spki => spki('1.2.3'), extensions => [ san($names) ]);
+		$crt{$name} = slurp($pki->crt($name));
+		my $shown = describe($name, 'cardinality(san), san');
+
+		push @twice, $shown if $seen{$shown}++;
+	}
+	is_deeply(\@twice, [], @names . ' lists of names, and no two look the same');
+};
+
+subtest 'serial numbers' => sub {
+	my $f = 'f' x 40;
+
+	certificate('zero', 1, { serial => int_der("\0") }, 'serial, serial_hex' => '0|00');
+	certificate('negative', 1, { serial => int_der("\xff") }, 'serial, serial_hex' => '-1|-01');
+	certificate('more negative', 1, { serial => int_der("\x80\0") }, 'serial, serial_hex' => '-32768|-8000');
+	certificate('20 bytes', 1, { serial => int_der("\0" . "\xff" x 20) },
+		'serial, serial_hex' => "1461501637330902918203684832716283019655932542975|$f");
+	certificate('1024 bytes', 1, { serial => int_der("\1" . "\0" x 1023) }, 'length(serial::text), length(serial_hex)' => '2464|2048');
+	certificate('1025 bytes', 1, { serial => int_der("\1" . "\0" x 1024) }, 'serial IS NULL, length(serial_hex)' => 't|2050');
+	refused('none', { serial => int_der('') });
+};
+
+subtest 'dates' => sub {
+	certificate('1950', 1, { not_before => der(0x17, '500101000000Z') }, not_before => '1950-01-01 00:00:00+00');
+	certificate('1969', 1, { not_before => der(0x17, '691231235959Z') }, not_before => '1969-12-31 23:59:59+00');
+	certificate('1601', 1, { not_before => der(0x18, '16010101000000Z') }, not_before => '1601-01-01 00:00:00+00');
+	certificate('year 0', 1, { not_before => der(0x18, '00000101000000Z') }, not_before => '0001-01-01 00:00:00+00 BC');
+	certificate('year 9999', 1, { not_after => der(0x18, '99991231235959Z') }, not_after => '9999-12-31 23:59:59+00');
+	certificate('no date', 0, { not_after => der(0x17, 'tomorrow') }, 'not_after IS NULL, not_before IS NULL' => 't|f');
+};
+
+sub spki
+{
+	my ($oid, $parameters, $bits) = @_;
+
+	return der(0x30, der(0x30, der_oid($oid) . ($parameters // '')) . der(0x03, "\0" . ($bits // 'key')));
+}
+
+subtest 'keys' => sub {
+	my $ec = '1.2.840.10045.2.1';
+
+	certificate('unknown type', 0, { spki => spki('1.2.3.4.5') }, key => '1.2.3.4.5');
+	certificate('unknown curve', 0, { spki => spki($ec, der_oid('1.2.3.4.5')) }, key => 'id-ecPublicKey');
+	certificate('no point of the curve', 0, { spki => spki($ec, der_oid('1.2.840.10045.3.1.7')) }, key => 'id-ecPublicKey');
+	certificate('no RSA key', 0, { spki => spki('1.2.840.113549.1.1.1', "\5\0") }, key => 'rsaEncryption');
+	certificate('a tiny RSA key', 0, { spki => spki('1.2.840.113549.1.1.1', "\5\0", der(0x30, int_der("\0\xc1") . int_der("\3"))) }, key => 'RSA-8');
+	certificate('RSA with a modulus of zero', 0, { spki => spki('1.2.840.113549.1.1.1', "\5\0", der(0x30, int_der("\0") . int_der("\3"))) });
+};
+
+subtest 'extensions' => sub {
+	my $own = sub {
+		my ($name, $columns, $where) = @_;
+
+		return $c->query("SELECT $columns FROM pg_tls_client_extensions() WHERE $where", cert => $name, dbname => 'utf8');
+	};
+	my $comment = '2.16.840.1.113730.1.13';
+	my $points = sub { der(0x30, join '', map { der(0x30, der(0xa0, der(0xa0, $_))) } @_) };
+
+	certificate('critical and unknown', 0, { extensions => [ extension('1.2.3.4', 'x', 1) ] });
+	certificate('key usage of no use', 0, { extensions => [ extension('2.5.29.15', "\3\1\0") ] }, 'key_usage IS NULL' => 't');
+	certificate('all key usages', 0, { extensions => [ extension('2.5.29.15', "\3\3\7\xff\x80") ] }, key_usage =>
+		  '{digitalSignature,nonRepudiation,keyEncipherment,dataEncipherment,keyAgreement,keyCertSign,cRLSign,encipherOnly,decipherOnly}');
+	certificate('key usage that is none', 0, { extensions => [ extension('2.5.29.15', "\4\1x") ] }, key_usage => '{#040178}');
+	certificate('twice', 0, { extensions => [ (san(der(DNS, 'a'))) x 2 ] }, san => '{DNS:a,DNS:a}');
+	certificate('long', 0, { extensions => [ extension('1.2.3.4', 'x' x 1_000_000) ] });
+	refused('no extensions where they should be', { extensions => ['x'] });
+
+	my $name = certificate('80 kB, unknown', 1, { extensions => [ extension('1.2.3.4', "\xaa" x 80000) ] });
+
+	is($own->($name, 'octet_length(value), left(value, 5), right(value, 1)', "oid = '1.2.3.4'"), "65536|#AAAA|\xe2\x80\xa6", '... is cut and marked');
+
+	$name = certificate('what OpenSSL prints ambiguously', 1, { extensions => [
+		extension($comment, der(IA5, 'plain')),
+		extension('2.5.29.31', $points->(der(URI, "http://a\nURI:http://b"))),
+		extension('2.5.29.46', $points->(der(URI, 'http://a'), der(URI, 'http://b'))),
+		extension('1.3.6.1.5.5.7.1.11', der(0x30, der(0x30, der_oid('1.3.6.1.5.5.7.48.5') . other_name('1.2.3', int_der("\1"))))),
+		extension('2.5.29.18', der(0x30, der(DNS, "a\nb") . der(DNS, 'c')))] });
+	is($own->($name, 'value', "oid = '$comment'"), 'plain', '... text that is such');
+	like($own->($name, 'value', "oid = '2.5.29.31'"), qr/^#30[0-9A-F]+$/, '... a line feed in a URI');
+	like($own->($name, 'value', "oid = '2.5.29.46'"), qr{URI:http://a\s[^#]*URI:http://b$}, '... and where there is none');
+	like($own->($name, 'value', "oid = '1.3.6.1.5.5.7.1.11'"), qr/^#30[0-9A-F]+$/, '... a name that it does not print');
+	is($own->($name, 'value', "oid = '2.5.29.18'"), "DNS:a\\0Ab\nDNS:c", '... alternative names of the issuer');
+};
+
+subtest 'arguments' => sub {
+	my $at = sub { my ($rc, undef, $err) = $c->psql("\\set VERBOSITY verbose\nSELECT * FROM pg_tls_certificate($_[0])", unix => 1, dbname => 'utf8'); $err };
+	my $der = unpack 'H*', decode_base64($crt{c1} =~ s/^-.*$//mgr);
+
+	like($at->("'\\x$_'::bytea"), qr/ERROR:  22P03: .*\nDETAIL: .*\nHINT: /, "bytea: '" . substr($_, 0, 20) . q(')) for '', '30', '3000', '30ff', "00$der", "${der}00", substr $der, 0, -2;
+	like($at->("convert_to('$crt{c1}', 'UTF8')"), qr/22P03: .*\n.*\nHINT:  This looks like PEM, which has to be of type text/, 'PEM as bytea');
+	like($at->("'" . ($_ =~ s/'/''/gr) . "'"), qr/ERROR:  22P02: .*\nDETAIL: .*\nHINT: /, "text: '" . (substr $_, 0, 30) =~ s/\n/ /gr . q('))
+	  for '', 'x', "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+	  $crt{c1} . "-----BEGIN CERTIFICATE-----\n", $crt{c1} =~ s/\nM/\n!/r;
+};
+
+done_testing();
