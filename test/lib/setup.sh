@@ -103,7 +103,7 @@ setup_packages() {
 
 # copy_checkout FROM TO: what git has or would add; all, if there is no git.
 copy_checkout() {
-	local from=$1 to=$2 file list
+	local from=$1 to=$2 file list status=0
 
 	list=$(mktemp)
 	mkdir "$to"
@@ -112,11 +112,12 @@ copy_checkout() {
 		# A file may be in the index only.
 		while IFS= read -r -d '' file; do
 			if [ -e "$from/$file" ] || [ -L "$from/$file" ]; then printf '%s\0' "$file"; fi
-		done <"$list" | tar -c -C "$from" --null --no-recursion -T - | tar -x -C "$to"
+		done <"$list" | tar -c -C "$from" --null --no-recursion -T - | tar -x -C "$to" || status=$?
 	else
-		tar -c -C "$from" --exclude=./.git . | tar -x -C "$to"
+		tar -c -C "$from" --exclude=./.git . | tar -x -C "$to" || status=$?
 	fi
 	rm -f "$list"
+	return "$status"
 }
 
 # Elsewhere than in the checkout, which stays clean and which the user of the

@@ -144,6 +144,10 @@ SKIP:
 	foreach my $name (sort keys %unprotected)
 	{
 		subtest $name => sub {
+			# From then on a slot is given to another session much later.
+			plan skip_all => 'slots are not reused soon enough'
+			  if $name =~ /readers/ && TlsCluster->pg_version >= 16;
+
 			my $macros = $unprotected{$name};
 			my $variant = TlsBuild->new("$dir/$macros->[1]", map { "-D$_" } @$macros);
 			my $c = start($macros->[1], $variant);
