@@ -115,18 +115,34 @@ pgtls_certificate_escape(BIO *out, const char *text, int len,
 	return s == plain || BIO_write(out, plain, s - plain) > 0;
 }
 
+/* Print bytes in hexadecimal, by these digits. */
+static bool
+print_digits(BIO *out, const unsigned char *bytes, int len, const char *digits)
+{
+	char		buf[256];
+
+	for (int i = 0; i < len;)
+	{
+		int			n = 0;
+
+		while (i < len && n < (int) sizeof(buf))
+		{
+			buf[n++] = digits[bytes[i] >> 4];
+			buf[n++] = digits[bytes[i] & 0x0f];
+			i++;
+		}
+		if (BIO_write(out, buf, n) <= 0)
+			return false;
+	}
+	return true;
+}
+
 /* Bytes that have no better form: a hash sign and hexadecimal digits. */
 static bool
 print_hex(BIO *out, const unsigned char *bytes, int len)
 {
-	if (BIO_puts(out, "#") <= 0)
-		return false;
-	for (int i = 0; i < len; i++)
-	{
-		if (BIO_printf(out, "%02X", bytes[i]) <= 0)
-			return false;
-	}
-	return true;
+	return BIO_puts(out, "#") > 0 &&
+		print_digits(out, bytes, len, "0123456789ABCDEF");
 }
 
 /*
@@ -501,12 +517,9 @@ print_serial_hex(BIO *out, X509 *cert)
 
 	if (ASN1_STRING_type(serial) == V_ASN1_NEG_INTEGER && BIO_puts(out, "-") <= 0)
 		return false;
-	for (int i = 0; i < len; i++)
-	{
-		if (BIO_printf(out, "%02x", bytes[i]) <= 0)
-			return false;
-	}
-	return len > 0 || BIO_puts(out, "00") > 0;
+	if (len == 0)
+		return BIO_puts(out, "00") > 0;
+	return print_digits(out, bytes, len, "0123456789abcdef");
 }
 
 static bool
