@@ -326,14 +326,20 @@ pgtls_ossl_signature(SSL *ssl, bool peer)
 
 /*
  * Print the type and strength of a certificate's key: RSA-2048, EC-P-256,
- * ED25519, ML-DSA-65.  Where OpenSSL cannot load the key, the name or number
- * of its algorithm stands alone.
+ * ED25519, ML-DSA-65.  Where OpenSSL cannot load the key, or it has no
+ * parameters of its own, the name or number of its algorithm stands alone.
  */
 bool
 pgtls_ossl_key_name(X509 *cert, BIO *out)
 {
 	EVP_PKEY   *key = X509_get0_pubkey(cert);
 	bool		ok;
+
+	/* before 3.0, to ask for the strength of such a key is a crash */
+	if (key != NULL &&
+		(EVP_PKEY_base_id(key) == EVP_PKEY_DSA || EVP_PKEY_base_id(key) == EVP_PKEY_EC) &&
+		EVP_PKEY_missing_parameters(key))
+		key = NULL;
 
 	switch (key != NULL ? EVP_PKEY_base_id(key) : NID_undef)
 	{
