@@ -591,10 +591,15 @@ is_plain(const unsigned char *p, long len, int depth)
 	return true;
 }
 
-/* Print what OpenSSL has printed, without the line feeds at its end. */
+/*
+ * Print what OpenSSL has printed, without the line feeds that it begins and
+ * ends with in some versions.
+ */
 static bool
 print_lines(BIO *out, const char *text, long len)
 {
+	for (; len > 0 && *text == '\n'; len--)
+		text++;
 	while (len > 0 && text[len - 1] == '\n')
 		len--;
 	while (len > 0)

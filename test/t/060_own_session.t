@@ -94,7 +94,7 @@ WHERE s.critical IS DISTINCT FROM t.critical
                                 'DirName:/', 'dirName:'), 'DirName:O = Example' || E'\n' || 'CN = d', 'dirName:O=Example/CN=d'), 'Registered ID', 'RID')
                 IS DISTINCT FROM
                 replace(replace(t.value, '2001:db8::1', '2001:DB8:0:0:0:0:0:1'), 'CN=d,O=Example', 'O=Example/CN=d')
-           ELSE rtrim(s.value, E'\n') IS DISTINCT FROM t.value END
+           ELSE btrim(s.value, E'\n') IS DISTINCT FROM t.value END
 END
 	is($s->query('SELECT count(*) FROM ssl_extension_info()'), $s->query('SELECT count(*) FROM pg_tls_client_extensions()'),
 		"$kind: as many extensions");
