@@ -169,6 +169,17 @@ subtest 'without a client' => sub {
 			  . " OR proname = 'pg_tls_issuer_dn_field'"), 'rrrr', 'parallel-restricted');
 	is($c->query('SELECT count(*) FROM pg_tls_client_chain() FULL JOIN pg_tls_client_extensions() USING (position)', %$_), 0, 'no rows')
 	  for @kinds{ 'no certificate', 'clear text', 'the Unix socket' };
+	my $parallel = TlsCluster->pg_version >= 16 ? 'debug_parallel_query' : 'force_parallel_mode';
+
+	$c->query(<<'END');
+CREATE FUNCTION in_worker() RETURNS text LANGUAGE plpgsql PARALLEL SAFE AS $$
+BEGIN
+	RETURN format('%s %s %s %s', pg_backend_pid(), (SELECT count(*) FROM pg_tls_client_chain()),
+		(SELECT count(*) FROM pg_tls_client_extensions()), pg_tls_client_dn_field('CN') IS NULL);
+END $$
+END
+	is($c->query("SELECT in_worker() = pg_backend_pid() || ' 2 5 f'", cert => 'alice'), 't', 'a session with a certificate');
+	like($c->query("SET $parallel = on; SELECT in_worker()", cert => 'alice'), qr/^\d+ 0 0 t$/, '... and its parallel worker');
 	my ($rc, undef, $err) = $c->psql("\\set VERBOSITY verbose\nSELECT pg_tls_client_dn_field('nonsense')", unix => 1);
 
 	like($err, qr/ERROR:  22023: .*"nonsense"\nDETAIL:  .*\nHINT:  Use a name/, 'an unknown field is an error even so');
