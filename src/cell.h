@@ -13,8 +13,9 @@
  * A writer must not be interrupted in between: its process handles signals by
  * setting flags.
  *
- * A reader gives up after a bounded number of tries, which happens only where
- * the writer was preempted in the middle, or died there.
+ * A reader that does not succeed soon gives the processor away between its
+ * tries: the writer was preempted in the middle.  It gives up after about a
+ * second, which happens only where the writer died there.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,6 +25,7 @@
 #include "port/atomics.h"
 
 #define PGTLS_CELL_ATTEMPTS	1000
+#define PGTLS_CELL_SPINS	100
 
 /* Copy a value into a cell; only its one writer may call this. */
 static inline void
@@ -39,7 +41,18 @@ pgtls_cell_write(uint32 *changecount, void *cell, const void *value, Size size)
 	*count = writing + 1;
 }
 
-/* Copy a cell; false if it stays in the middle of a change. */
+/* Between two tries to copy a cell. */
+static inline void
+pgtls_cell_pause(int attempt)
+{
+	if (attempt >= PGTLS_CELL_SPINS)
+		pg_usleep(1000L);
+}
+
+/*
+ * Copy a cell; false if it stays in the middle of a change.  Not for the
+ * postmaster.
+ */
 static inline bool
 pgtls_cell_read(const uint32 *changecount, const void *cell, void *value, Size size)
 {
@@ -54,6 +67,7 @@ pgtls_cell_read(const uint32 *changecount, const void *cell, void *value, Size s
 		pg_read_barrier();
 		if ((before & 1) == 0 && *count == before)
 			return true;
+		pgtls_cell_pause(i);
 	}
 	return false;
 }

@@ -137,9 +137,8 @@ typedef struct LaterVerdict
  * again, with write barriers between; so it is odd while the cell is being
  * written.  A reader copies the cell and must try again if changecount was
  * odd or has changed.  Nothing can fail or be interrupted between the two
- * increments, so a reader gives up after a bounded number of tries only
- * where the writer was preempted.  It then takes the slot for empty: the
- * session was about to appear or to vanish.
+ * increments, so a reader that pauses between its tries (cell.h) gives up only
+ * where the writer died.  It then takes the slot for empty.
  */
 typedef struct SessionSlot
 {
@@ -283,6 +282,7 @@ read_slot(int number, SessionInfo *info)
 			info->space[info->used] = '\0';
 			return info->pid != 0;
 		}
+		pgtls_cell_pause(i);
 	}
 	return false;
 }
