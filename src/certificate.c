@@ -754,6 +754,26 @@ print_subject_cn(BIO *out, X509 *cert)
 	return print_common_name(out, X509_get_subject_name(cert));
 }
 
+/* A part of a certificate: what prints it, and where the text goes. */
+typedef struct Part
+{
+	bool		(*print) (BIO *out, X509 *cert);
+	char	  **text;
+} Part;
+
+/* Read parts, by way of a BIO.  One that cannot be printed stays NULL. */
+static void
+read_parts(BIO *bio, X509 *cert, const Part *parts, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (parts[i].print(bio, cert))
+			(void) take_text(bio, parts[i].text);
+		else
+			(void) BIO_reset(bio);
+	}
+}
+
 /*
  * Read a certificate.  False means that not even its digest could be
  * computed; then nothing is kept.  A part that cannot be printed is NULL, and
@@ -762,11 +782,7 @@ print_subject_cn(BIO *out, X509 *cert)
 bool
 pgtls_certificate_read(X509 *cert, CertInfo *info)
 {
-	const struct
-	{
-		bool		(*print) (BIO *out, X509 *cert);
-		char	  **text;
-	}			parts[] = {
+	const Part	parts[] = {
 		{print_subject, &info->subject},
 		{print_issuer, &info->issuer},
 		{print_subject_rfc2253, &info->subject_rfc2253},
@@ -786,13 +802,8 @@ pgtls_certificate_read(X509 *cert, CertInfo *info)
 	bio = BIO_new(BIO_s_mem());
 	ok = bio != NULL &&
 		X509_digest(cert, EVP_sha256(), info->fingerprint, NULL);
-	for (int i = 0; ok && i < (int) lengthof(parts); i++)
-	{
-		if (parts[i].print(bio, cert))
-			(void) take_text(bio, parts[i].text);
-		else
-			(void) BIO_reset(bio);
-	}
+	if (ok)
+		read_parts(bio, cert, parts, lengthof(parts));
 
 	BIO_free(bio);
 	if (!ok)
@@ -819,11 +830,7 @@ is_self_signed(X509 *cert)
 bool
 pgtls_certificate_read_details(X509 *cert, CertDetails *details)
 {
-	const struct
-	{
-		bool		(*print) (BIO *out, X509 *cert);
-		char	  **text;
-	}			parts[] = {
+	const Part	parts[] = {
 		{print_serial_hex, &details->serial_hex},
 		{print_key_usage, &details->key_usage},
 		{print_signature_algorithm, &details->signature_algorithm},
@@ -840,13 +847,7 @@ pgtls_certificate_read_details(X509 *cert, CertDetails *details)
 	details->version = version >= 0 && version < PG_INT32_MAX ? version + 1 : 0;
 	details->is_ca = X509_check_ca(cert) != 0;
 	details->self_signed = is_self_signed(cert);
-	for (int i = 0; i < (int) lengthof(parts); i++)
-	{
-		if (parts[i].print(bio, cert))
-			(void) take_text(bio, parts[i].text);
-		else
-			(void) BIO_reset(bio);
-	}
+	read_parts(bio, cert, parts, lengthof(parts));
 	BIO_free(bio);
 	ERR_clear_error();
 	return true;

@@ -219,29 +219,8 @@ load(CheckResult *result)
  * ----------------------------------------------------------------
  */
 
-static void
-warn(CheckResult *result, const char *fmt,...) pg_attribute_printf(2, 3);
-
-static void
-warn(CheckResult *result, const char *fmt,...)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	for (;;)
-	{
-		va_list		args;
-		int			needed;
-
-		va_start(args, fmt);
-		needed = appendStringInfoVA(&buf, fmt, args);
-		va_end(args);
-		if (needed == 0)
-			break;
-		enlargeStringInfo(&buf, needed);
-	}
-	result->warnings = lappend(result->warnings, buf.data);
-}
+#define warn(result, ...) \
+	((result)->warnings = lappend((result)->warnings, psprintf(__VA_ARGS__)))
 
 /* A name for messages; valid UTF-8 without control characters. */
 static char *

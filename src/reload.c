@@ -574,8 +574,10 @@ pgtls_reload_current_generation(void)
 {
 	LoadState	s;
 
+	/* each login asks for it: leave out the settings */
 	if (shared == NULL || pgtls_sni_is_on() ||
-		!pgtls_cell_read(&shared->state_changecount, &shared->state, &s, sizeof(s)))
+		!pgtls_cell_read(&shared->state_changecount, &shared->state, &s,
+						 offsetof(LoadState, settings)))
 		return 0;
 	return s.loaded != 0 ? s.generation : 0;
 }
