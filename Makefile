@@ -2,10 +2,14 @@
 
 MODULE_big = pg_tls
 OBJS = \
+	src/advice.o \
+	src/answer.o \
 	src/certificate.o \
 	src/chain.o \
 	src/check.o \
+	src/crl.o \
 	src/describe.o \
+	src/files.o \
 	src/handshake.o \
 	src/inventory.o \
 	src/judge.o \

@@ -365,6 +365,206 @@ COMMENT ON FUNCTION pg_tls_reload(interval) IS
 'try the TLS files, reload the configuration, and return what came of it; an error if it fails, with the old TLS configuration still in force';
 
 --
+-- The server's TLS files
+--
+
+CREATE FUNCTION pg_tls_files(
+    OUT setting text,
+    OUT path text,
+    OUT contents text,
+    OUT effect text,
+    OUT state text,
+    OUT owner text,
+    OUT mode text,
+    OUT size bigint,
+    OUT modified_at timestamptz,
+    OUT loaded_sha256 text,
+    OUT disk_sha256 text,
+    OUT problem text
+)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pg_tls_files'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE COST 100000 ROWS 6;
+
+COMMENT ON FUNCTION pg_tls_files() IS
+'rows of the view pg_tls_files';
+
+CREATE VIEW pg_tls_files AS
+    SELECT * FROM pg_tls_files();
+
+COMMENT ON VIEW pg_tls_files IS
+'the server''s TLS files: what is configured, and whether what lies on disk is what the server has loaded';
+COMMENT ON COLUMN pg_tls_files.setting IS
+'name of the setting';
+COMMENT ON COLUMN pg_tls_files.path IS
+'the file or directory that it names';
+COMMENT ON COLUMN pg_tls_files.contents IS
+'what it should hold';
+COMMENT ON COLUMN pg_tls_files.effect IS
+'what that does';
+COMMENT ON COLUMN pg_tls_files.state IS
+'current (what is on disk is what is loaded), changed, missing, unreadable or unset; NULL where nothing is loaded to compare with, or it cannot be known';
+COMMENT ON COLUMN pg_tls_files.owner IS
+'user that owns the file';
+COMMENT ON COLUMN pg_tls_files.mode IS
+'permissions, octal';
+COMMENT ON COLUMN pg_tls_files.size IS
+'size in bytes';
+COMMENT ON COLUMN pg_tls_files.modified_at IS
+'when it was last modified';
+COMMENT ON COLUMN pg_tls_files.loaded_sha256 IS
+'SHA-256 over the digests of the certificates and CRLs that are loaded from it; of a private key, that of its public key';
+COMMENT ON COLUMN pg_tls_files.disk_sha256 IS
+'the same of what lies on disk';
+COMMENT ON COLUMN pg_tls_files.problem IS
+'what is wrong with the file';
+
+CREATE FUNCTION pg_tls_certificates(
+    OUT source text,
+    OUT "position" integer,
+    OUT state text,
+    OUT subject_dn text,
+    OUT subject_dn_rfc2253 text,
+    OUT issuer_dn text,
+    OUT serial numeric,
+    OUT serial_hex text,
+    OUT not_before timestamptz,
+    OUT not_after timestamptz,
+    OUT san text[],
+    OUT key text,
+    OUT eku text[],
+    OUT signature_algorithm text,
+    OUT is_ca boolean,
+    OUT self_signed boolean,
+    OUT fingerprint text,
+    OUT has_crl boolean,
+    OUT problem text
+)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pg_tls_certificates'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE COST 100000 ROWS 5;
+
+COMMENT ON FUNCTION pg_tls_certificates() IS
+'rows of the view pg_tls_certificates';
+
+CREATE VIEW pg_tls_certificates AS
+    SELECT * FROM pg_tls_certificates();
+
+COMMENT ON VIEW pg_tls_certificates IS
+'the certificates that the server has loaded, or would load: its own chain, and the CAs of clients';
+COMMENT ON COLUMN pg_tls_certificates.source IS
+'setting whose file it is from';
+COMMENT ON COLUMN pg_tls_certificates."position" IS
+'position in that file, from 1; NULL where it is not there any more and had none in the chain';
+COMMENT ON COLUMN pg_tls_certificates.state IS
+'loaded, loaded only (not on disk any more) or disk only; NULL where it cannot be known what is loaded';
+COMMENT ON COLUMN pg_tls_certificates.subject_dn IS
+'subject, in the form of pg_stat_ssl';
+COMMENT ON COLUMN pg_tls_certificates.subject_dn_rfc2253 IS
+'subject by RFC 2253';
+COMMENT ON COLUMN pg_tls_certificates.issuer_dn IS
+'issuer, in the form of pg_stat_ssl';
+COMMENT ON COLUMN pg_tls_certificates.serial IS
+'serial number';
+COMMENT ON COLUMN pg_tls_certificates.serial_hex IS
+'serial number, hexadecimal';
+COMMENT ON COLUMN pg_tls_certificates.not_before IS
+'beginning of its validity';
+COMMENT ON COLUMN pg_tls_certificates.not_after IS
+'end of its validity';
+COMMENT ON COLUMN pg_tls_certificates.san IS
+'subject alternative names, each with its type';
+COMMENT ON COLUMN pg_tls_certificates.key IS
+'type and strength of the key';
+COMMENT ON COLUMN pg_tls_certificates.eku IS
+'extended key usages';
+COMMENT ON COLUMN pg_tls_certificates.signature_algorithm IS
+'algorithm that signed the certificate';
+COMMENT ON COLUMN pg_tls_certificates.is_ca IS
+'it is a certificate of a CA';
+COMMENT ON COLUMN pg_tls_certificates.self_signed IS
+'its own key has signed it';
+COMMENT ON COLUMN pg_tls_certificates.fingerprint IS
+'SHA-256 of the certificate';
+COMMENT ON COLUMN pg_tls_certificates.has_crl IS
+'there is a CRL of this CA; NULL where no CRLs are used, and for the server''s own chain';
+COMMENT ON COLUMN pg_tls_certificates.problem IS
+'what is wrong with it';
+
+CREATE FUNCTION pg_tls_crls(
+    OUT source text,
+    OUT file text,
+    OUT state text,
+    OUT issuer_dn text,
+    OUT crl_number numeric,
+    OUT this_update timestamptz,
+    OUT next_update timestamptz,
+    OUT revoked bigint,
+    OUT delta boolean,
+    OUT status text,
+    OUT sha256 text,
+    OUT problem text
+)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pg_tls_crls'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE COST 100000 ROWS 5;
+
+COMMENT ON FUNCTION pg_tls_crls() IS
+'rows of the view pg_tls_crls';
+
+CREATE VIEW pg_tls_crls AS
+    SELECT * FROM pg_tls_crls();
+
+COMMENT ON VIEW pg_tls_crls IS
+'the certificate revocation lists (CRLs) that the server has loaded, would load, or looks up in ssl_crl_dir';
+COMMENT ON COLUMN pg_tls_crls.source IS
+'setting whose file it is from';
+COMMENT ON COLUMN pg_tls_crls.file IS
+'path of the file';
+COMMENT ON COLUMN pg_tls_crls.state IS
+'loaded, loaded only (not on disk any more), disk only, or on demand (connections look it up in ssl_crl_dir); NULL where it cannot be known what is loaded';
+COMMENT ON COLUMN pg_tls_crls.issuer_dn IS
+'issuer, in the form of pg_stat_ssl';
+COMMENT ON COLUMN pg_tls_crls.crl_number IS
+'CRL number';
+COMMENT ON COLUMN pg_tls_crls.this_update IS
+'when it was issued';
+COMMENT ON COLUMN pg_tls_crls.next_update IS
+'its end: from then on it keeps all clients of its issuer out';
+COMMENT ON COLUMN pg_tls_crls.revoked IS
+'number of its entries';
+COMMENT ON COLUMN pg_tls_crls.delta IS
+'it is a delta CRL, which the server does not support';
+COMMENT ON COLUMN pg_tls_crls.status IS
+'current, expired, not_yet_valid, bad_signature, no_issuer (no CA of that name in ssl_ca_file), misnamed or unreadable (in ssl_crl_dir)';
+COMMENT ON COLUMN pg_tls_crls.sha256 IS
+'SHA-256 of the CRL';
+COMMENT ON COLUMN pg_tls_crls.problem IS
+'what is wrong with it';
+
+CREATE FUNCTION pg_tls_crl_entries(
+    OUT issuer_dn text,
+    OUT serial numeric,
+    OUT serial_hex text,
+    OUT revoked_at timestamptz,
+    OUT reason text
+)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pg_tls_crl_entries'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE COST 100000 ROWS 10000;
+
+COMMENT ON FUNCTION pg_tls_crl_entries() IS
+'all entries of the CRLs in force: issuer and serial number of the certificate, when and why it was revoked (RFC 5280''s name of the reason)';
+
+CREATE FUNCTION pg_tls_server_matches(host text)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pg_tls_server_matches'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE COST 10000;
+
+COMMENT ON FUNCTION pg_tls_server_matches(text) IS
+'would a client that connects to this host with sslmode=verify-full accept the name in the server certificate that is loaded? NULL where none is loaded';
+
+--
 -- Clients that failed
 --
 
@@ -666,3 +866,16 @@ GRANT EXECUTE ON FUNCTION pg_tls_status() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION pg_tls_reloads() TO pg_monitor;
 GRANT SELECT ON pg_tls_status TO pg_monitor;
 GRANT SELECT ON pg_tls_reloads TO pg_monitor;
+REVOKE ALL ON FUNCTION pg_tls_files() FROM PUBLIC;
+REVOKE ALL ON FUNCTION pg_tls_certificates() FROM PUBLIC;
+REVOKE ALL ON FUNCTION pg_tls_crls() FROM PUBLIC;
+REVOKE ALL ON FUNCTION pg_tls_crl_entries() FROM PUBLIC;
+REVOKE ALL ON FUNCTION pg_tls_server_matches(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION pg_tls_files() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION pg_tls_certificates() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION pg_tls_crls() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION pg_tls_crl_entries() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION pg_tls_server_matches(text) TO pg_monitor;
+GRANT SELECT ON pg_tls_files TO pg_monitor;
+GRANT SELECT ON pg_tls_certificates TO pg_monitor;
+GRANT SELECT ON pg_tls_crls TO pg_monitor;

@@ -11,9 +11,6 @@
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
-/* pg_tls.expiry_warning, in minutes */
-extern int	pgtls_expiry_warning;
-
 /* A session that the new configuration would refuse. */
 typedef struct CheckedSession
 {
@@ -31,18 +28,17 @@ typedef struct CheckResult
 {
 	bool		ok;				/* the reload would succeed */
 	bool		ssl;			/* "ssl" would be on after it */
-	char	   *error;			/* why not; the server's own message */
+	char	   *error;			/* why not; the server's own message, or NULL */
 	List	   *warnings;		/* of char *: what a success would hide */
 	List	   *sessions;		/* of CheckedSession *, if asked for */
 } CheckResult;
 
-/*
- * Make a dry run, and judge the connected sessions by it if asked for.  Raises an error if none could be made, or if the deadline
- * passes (DT_NOEND for none); what is wrong with the files is no error.
- */
-extern void pgtls_check_run(bool sessions, TimestampTz deadline, CheckResult *result);
+/* In a worker: a passphrase is not to be asked for; and one would have been. */
+extern bool pgtls_check_without_passphrase;
+extern bool pgtls_check_needs_passphrase;
 
-extern void pgtls_check_define_settings(void);
+extern void pgtls_check_make(bool sessions, CheckResult *result);
+extern void pgtls_check_run(TimestampTz deadline, CheckResult *result);
 
 /* Main function of the worker. */
 extern PGDLLEXPORT void pgtls_check_main(Datum arg);

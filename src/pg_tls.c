@@ -13,8 +13,8 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
+#include "advice.h"
 #include "chain.h"
-#include "check.h"
 #include "compat.h"
 #include "handshake.h"
 #include "inventory.h"
@@ -114,7 +114,7 @@ _PG_init(void)
 		return;
 
 	pgtls_chain_define_settings();
-	pgtls_check_define_settings();
+	pgtls_advice_define_settings();
 	pgtls_handshake_define_settings();
 	pgtls_inventory_define_settings();
 	pgtls_save_define_settings();

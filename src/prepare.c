@@ -30,6 +30,9 @@
 
 static bool prepare_context;	/* pg_tls.prepare_context */
 
+/* The chain of the configuration that was prepared last is not from its file. */
+static bool chain_is_built = false;
+
 void
 pgtls_prepare_define_settings(void)
 {
@@ -138,6 +141,8 @@ build_chain(SSL_CTX *context, X509_STORE *store, bool has_crl_dir)
 	 */
 	if (SSL_CTX_get0_chain_certs(context, &chain) && has_choice(store, chain))
 		(void) SSL_CTX_clear_chain_certs(context);
+	else
+		chain_is_built = true;
 }
 
 /*
@@ -149,9 +154,20 @@ pgtls_prepare_context(SSL_CTX *context, bool has_crl_dir)
 {
 	X509_STORE *store = SSL_CTX_get_cert_store(context);
 
+	chain_is_built = false;
 	if (!prepare_context || store == NULL)
 		return;
 	sort_crls(store);
 	build_chain(context, store, has_crl_dir);
 	ERR_clear_error();
+}
+
+/*
+ * Whether the server's chain was built here: ssl_cert_file has the certificate
+ * alone.  For the postmaster and its children.
+ */
+bool
+pgtls_prepare_built_chain(void)
+{
+	return chain_is_built;
 }

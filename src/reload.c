@@ -33,6 +33,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <sys/stat.h>
 
 #include "libpq/libpq.h"
 #include "pgstat.h"
@@ -163,8 +164,14 @@ typedef struct ReloadShared
 static LoadState state;
 static LoadAttempt history[HISTORY_SIZE];
 
-/* What is loaded, and the state of ssl_crl_dir; children inherit it. */
+/*
+ * What is loaded, and the state of ssl_crl_dir; children inherit it.  Of the
+ * files whose contents cannot be told from what was loaded, what stat() said
+ * before the load.
+ */
 static SSL_CTX *loaded_context = NULL;
+static struct stat loaded_key_file;
+static struct stat loaded_dh_file;
 static uint32 crl_changes = 0;
 
 /* What "requests" was before the settings of a reload were read. */
@@ -174,6 +181,8 @@ static uint32 sighup_request;
 /* Of the pending attempt. */
 static SSL_CTX *pending_context = NULL;
 static LoadSettings pending_settings;
+static struct stat pending_key_file;
+static struct stat pending_dh_file;
 static instr_time pending_start;
 static pem_password_cb *passphrase_callback = NULL;
 
@@ -250,6 +259,8 @@ commit_pending(bool now)
 	state.loaded = state.pending;
 	state.loaded_at = GetCurrentTimestamp();
 	state.settings = pending_settings;
+	loaded_key_file = pending_key_file;
+	loaded_dh_file = pending_dh_file;
 	state.pending = 0;
 	loaded_context = pending_context;
 	pending_context = NULL;
@@ -388,6 +399,11 @@ tls_load_begins(SSL_CTX *context, bool isServerStart)
 	strlcpy(pending_settings.cipher_suites, pgtls_cipher_suites,
 			sizeof(pending_settings.cipher_suites));
 	strlcpy(pending_settings.groups, SSLECDHCurve, sizeof(pending_settings.groups));
+
+	if (stat(ssl_key_file, &pending_key_file) != 0)
+		memset(&pending_key_file, 0, sizeof(pending_key_file));
+	if (stat(ssl_dh_params_file, &pending_dh_file) != 0)
+		memset(&pending_dh_file, 0, sizeof(pending_dh_file));
 
 	passphrase_callback = SSL_CTX_get_default_passwd_cb(context);
 	SSL_CTX_set_default_passwd_cb(context, note_passphrase);
@@ -628,21 +644,64 @@ pgtls_reload_is_seen(void)
 }
 
 /*
- * The configuration that this child of the postmaster inherited, by which
- * clients are judged: NULL if it judges none.  False if it cannot be known.
+ * The configuration that this child of the postmaster inherited: NULL if none
+ * is loaded.  False if it cannot be known.
  */
 bool
-pgtls_reload_context(SSL_CTX **context)
+pgtls_reload_loaded(SSL_CTX **context)
 {
 	*context = NULL;
 	if (!sees_loads(&state))
 		return false;
-	if (loaded_context != NULL && state.settings.has_ca)
-	{
-		*context = loaded_context;
-		pgtls_adopt_security_level(loaded_context, state.settings.cipher_list);
-	}
+	*context = loaded_context;
 	return true;
+}
+
+/* The same, if clients are judged by it: NULL if it judges none. */
+bool
+pgtls_reload_context(SSL_CTX **context)
+{
+	if (!pgtls_reload_loaded(context))
+		return false;
+	if (!state.settings.has_ca)
+		*context = NULL;
+	if (*context != NULL)
+		pgtls_adopt_security_level(*context, state.settings.cipher_list);
+	return true;
+}
+
+static bool
+same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino &&
+		a->st_size == b->st_size &&
+		a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+		a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
+		a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
+		a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+/*
+ * Whether the file is the one that was there when the configuration was
+ * loaded that this child of the postmaster inherited, and untouched since.
+ */
+bool
+pgtls_reload_same_key_file(const struct stat *st)
+{
+	return same_file(st, &loaded_key_file);
+}
+
+bool
+pgtls_reload_same_dh_file(const struct stat *st)
+{
+	return same_file(st, &loaded_dh_file);
+}
+
+/* The ssl_crl_dir of that configuration, an empty string for none. */
+const char *
+pgtls_reload_inherited_crl_dir(void)
+{
+	return loaded_context != NULL ? state.settings.crl_dir : "";
 }
 
 /*
@@ -966,7 +1025,7 @@ pg_tls_reload(PG_FUNCTION_ARGS)
 				 errdetail("Another module has taken the TLS init hook for itself."),
 				 errhint("Call pg_tls_check() and then pg_reload_conf().")));
 
-	pgtls_check_run(false, deadline, &check);
+	pgtls_check_run(deadline, &check);
 	if (!check.ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),

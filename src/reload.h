@@ -8,6 +8,8 @@
 #ifndef PGTLS_RELOAD_H
 #define PGTLS_RELOAD_H
 
+#include <sys/stat.h>
+
 #include "ossl.h"
 
 extern void pgtls_reload_install_hooks(void);
@@ -20,6 +22,10 @@ extern uint32 pgtls_reload_current_crl_changes(void);
 extern void pgtls_reload_count_crl_change(void);
 extern void pgtls_reload_crl_dir(char *dir, Size size);
 extern bool pgtls_reload_is_seen(void);
+extern bool pgtls_reload_loaded(SSL_CTX **context);
 extern bool pgtls_reload_context(SSL_CTX **context);
+extern bool pgtls_reload_same_key_file(const struct stat *st);
+extern bool pgtls_reload_same_dh_file(const struct stat *st);
+extern const char *pgtls_reload_inherited_crl_dir(void);
 
 #endif							/* PGTLS_RELOAD_H */

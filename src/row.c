@@ -226,10 +226,14 @@ pgtls_row_clean(const char *message)
 	return TextDatumGetCString(message_datum(message));
 }
 
+/* The same in a column; NULL for none. */
 void
 pgtls_row_message(Row *row, const char *message)
 {
-	add(row, message_datum(message), false);
+	if (message == NULL)
+		pgtls_row_null(row);
+	else
+		add(row, message_datum(message), false);
 }
 
 /* A text[] of messages (List of char *); an empty array for none. */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * fuzz.c
- *	  What certificate.c and ossl.c make of any bytes, for libFuzzer.
+ *	  What certificate.c, crl.c and ossl.c make of any bytes, for libFuzzer.
  *
  * The input is a certificate, a CRL, a name or a list of alternative names in
  * DER, whichever OpenSSL takes it for.  All text has to be valid UTF-8 without
@@ -18,6 +18,7 @@
 #include <openssl/x509v3.h>
 
 #include "certificate.h"
+#include "crl.h"
 
 int			LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 size_t		LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
@@ -230,19 +231,38 @@ check_certificate(X509 *cert)
 		pgtls_certificate_free_extension(&extension);
 	}
 	check_name(X509_get_subject_name(cert));
+
+	(void) pgtls_certificate_matches_host(cert, "localhost");
+	(void) pgtls_certificate_matches_host(cert, "127.0.0.1");
+	require(!pgtls_certificate_matches_host(cert, "no such host"), "another host", NULL);
+	check_text(NULL, false);
+}
+
+static bool
+check_entry(const CrlEntry *entry, void *arg)
+{
+	check_text(entry->issuer, false);
+	check_text(entry->serial, false);
+	check_text(entry->reason, false);
+	require(entry->serial != NULL || entry->serial_len > 1024, "a serial number", NULL);
+	(*(int *) arg)++;
+	return true;
 }
 
 static void
 check_crl(X509_CRL *crl)
 {
-	STACK_OF(X509_REVOKED) *revoked = X509_CRL_get_REVOKED(crl);
+	CrlInfo		info;
+	int			entries = 0;
 
 	check_name(X509_CRL_get_issuer(crl));
-	(void) pgtls_ossl_time(X509_CRL_get0_lastUpdate(crl));
-	(void) pgtls_ossl_time(X509_CRL_get0_nextUpdate(crl));
-	for (int i = 0; i < sk_X509_REVOKED_num(revoked); i++)
-		(void) pgtls_ossl_time(X509_REVOKED_get0_revocationDate(sk_X509_REVOKED_value(revoked, i)));
+	require(pgtls_crl_read(crl, &info), "can be read", NULL);
+	check_text(info.issuer, false);
+	check_text(info.number, false);
+	require(pgtls_crl_entries(crl, check_entry, &entries), "has entries", NULL);
+	require(entries == info.revoked, "as many entries", NULL);
 	check_text(NULL, false);
+	pgtls_crl_free(&info);
 }
 
 int

@@ -1,0 +1,385 @@
+/*-------------------------------------------------------------------------
+ *
+ * answer.c
+ *	  Questions to background workers that are started to answer them.
+ *
+ * The worker is forked from the postmaster, connects to no database, sends
+ * its records, and exits with 0, so that neither the postmaster nor the log
+ * needs to hear of it.  Small records are sent several at a time.  The last
+ * message is a single byte: without it the answer is not whole.
+ *
+ * The caller ends the worker if it gives up, for whatever reason.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "pgstat.h"
+#include "storage/dsm.h"
+#include "storage/latch.h"
+#include "storage/shm_mq.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+
+#include "answer.h"
+#include "judge.h"
+#include "monitor.h"
+
+#define QUEUE_SIZE	((Size) 128 * 1024)
+
+/* Records are collected until they are this long together. */
+#define MESSAGE_SIZE	(16 * 1024)
+
+/* So long a caller waits for a free worker slot. */
+#define START_LIMIT	(5 * USECS_PER_SEC)
+
+/*
+ * A record in a message: its length, and then, for each string, a byte that
+ * is 1, the string and its terminator; or a byte that is 0 for NULL.
+ */
+typedef uint32 RecordLength;
+
+/* State of the worker. */
+volatile sig_atomic_t pgtls_answer_unwanted = false;
+static shm_mq_handle *out_queue = NULL;
+static StringInfoData out_message;
+
+
+/* ----------------------------------------------------------------
+ *		Worker
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * SIGTERM: the caller does not want to know any more.  The worker is the
+ * leader of its process group, and may be waiting for a command that it
+ * started, so that has to end, too.
+ */
+static void
+terminate(int signo)
+{
+	int			save_errno = errno;
+
+	if (!pgtls_answer_unwanted)
+	{
+		pgtls_answer_unwanted = true;
+		pgtls_judge_stop = true;
+		kill(0, SIGTERM);
+	}
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
+/*
+ * Begin to answer; the argument is that of the worker's main function.
+ * Returns what kind of question it is.
+ */
+char
+pgtls_answer_begin(Datum arg)
+{
+	dsm_segment *segment;
+	shm_mq	   *queue;
+
+	pgtls_monitor_catch_sigterm(terminate);
+	BackgroundWorkerUnblockSignals();
+	MemoryContextSwitchTo(TopMemoryContext);
+
+	segment = dsm_attach(DatumGetUInt32(arg));
+	if (segment == NULL)
+		proc_exit(0);			/* the caller has gone */
+	queue = dsm_segment_address(segment);
+	shm_mq_set_sender(queue, MyProc);
+	out_queue = shm_mq_attach(queue, segment, NULL);
+	initStringInfo(&out_message);
+	return MyBgworkerEntry->bgw_extra[0];
+}
+
+void
+pgtls_answer_put(StringInfo record, const char *string)
+{
+	appendStringInfoCharMacro(record, string != NULL ? 1 : 0);
+	if (string != NULL)
+		appendBinaryStringInfo(record, string, strlen(string) + 1);
+}
+
+void
+pgtls_answer_put_int(StringInfo record, int64 value)
+{
+	char		buf[32];
+
+	snprintf(buf, sizeof(buf), INT64_FORMAT, value);
+	pgtls_answer_put(record, buf);
+}
+
+void
+pgtls_answer_put_bool(StringInfo record, bool value)
+{
+	pgtls_answer_put(record, value ? "t" : "f");
+}
+
+/* Bytes in lower-case hexadecimal; NULL for none. */
+void
+pgtls_answer_put_hex(StringInfo record, const unsigned char *bytes, int len)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	appendStringInfoCharMacro(record, bytes != NULL ? 1 : 0);
+	if (bytes == NULL)
+		return;
+	enlargeStringInfo(record, 2 * len + 1);
+	for (int i = 0; i < len; i++)
+	{
+		record->data[record->len++] = digits[bytes[i] >> 4];
+		record->data[record->len++] = digits[bytes[i] & 0x0f];
+	}
+	record->data[record->len++] = '\0';
+	record->data[record->len] = '\0';
+}
+
+/* Send what was collected.  If nobody is there to take it, that was all. */
+static void
+flush_message(void)
+{
+	if (pgtls_answer_unwanted ||
+		pgtls_shm_mq_send(out_queue, out_message.len, out_message.data) != SHM_MQ_SUCCESS)
+		proc_exit(0);
+	resetStringInfo(&out_message);
+}
+
+/* Send a record, and empty it. */
+void
+pgtls_answer_send(StringInfo record)
+{
+	RecordLength len = record->len;
+
+	appendBinaryStringInfo(&out_message, (char *) &len, sizeof(len));
+	appendBinaryStringInfo(&out_message, record->data, record->len);
+	resetStringInfo(record);
+	if (out_message.len >= MESSAGE_SIZE)
+		flush_message();
+}
+
+/* The answer is whole: end the worker. */
+void
+pgtls_answer_end(void)
+{
+	if (out_message.len > 0)
+		flush_message();
+	appendStringInfoChar(&out_message, '\0');
+	flush_message();
+	proc_exit(0);
+}
+
+
+/* ----------------------------------------------------------------
+ *		Caller
+ * ----------------------------------------------------------------
+ */
+
+/* Wait until something may have happened, and no longer than that. */
+static void
+wait_a_while(long milliseconds)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 milliseconds, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/*
+ * Start the worker.  If others have all the slots, wait a while: they may be
+ * such workers, too.
+ */
+static BackgroundWorkerHandle *
+start_worker(const Question *question, dsm_handle segment)
+{
+	TimestampTz deadline = Min(question->deadline, GetCurrentTimestamp() + START_LIMIT);
+	BackgroundWorker worker;
+	BackgroundWorkerHandle *handle;
+
+	pgtls_monitor_worker(&worker, question->name, question->function);
+	worker.bgw_main_arg = UInt32GetDatum(segment);
+	worker.bgw_extra[0] = question->kind;
+	worker.bgw_notify_pid = MyProcPid;
+	while (!RegisterDynamicBackgroundWorker(&worker, &handle))
+	{
+		if (GetCurrentTimestamp() >= deadline)
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+					 errmsg("could not start a background worker for %s", question->what),
+					 errhint("All worker slots are in use. Try again, or increase \"max_worker_processes\".")));
+		wait_a_while(50);
+	}
+	return handle;
+}
+
+/* Hand on the records of a message. */
+static void
+take_message(char *data, Size size, AnswerCallback callback, void *arg)
+{
+	char	   *end = data + size;
+
+	while (data < end)
+	{
+		RecordLength len;
+		StringInfoData record;
+
+		memcpy(&len, data, sizeof(len));
+		data += sizeof(len);
+		record.data = data;
+		record.len = record.maxlen = len;
+		record.cursor = 0;
+		callback(&record, arg);
+		data += len;
+	}
+}
+
+static void
+receive(const Question *question, shm_mq_handle *queue, AnswerCallback callback,
+		void *arg)
+{
+	for (;;)
+	{
+		Size		size;
+		void	   *data;
+		shm_mq_result status = shm_mq_receive(queue, &size, &data, true);
+
+		CHECK_FOR_INTERRUPTS();
+		if (status == SHM_MQ_SUCCESS && size == 1)
+			return;
+		if (status == SHM_MQ_SUCCESS)
+		{
+			take_message(data, size, callback, arg);
+			continue;
+		}
+		if (status == SHM_MQ_DETACHED)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("%s ended without a result", question->what),
+					 errhint("Try again.")));
+		if (GetCurrentTimestamp() >= question->deadline)
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("timed out in %s", question->what),
+					 errdetail("Nothing was changed.")));
+		wait_a_while(100);
+	}
+}
+
+static void
+abandon_worker(int code, Datum arg)
+{
+	TerminateBackgroundWorker((BackgroundWorkerHandle *) DatumGetPointer(arg));
+}
+
+/*
+ * Ask, and wait for the whole answer.  Raises an error without a free worker
+ * slot, at the deadline, and if the worker ends too early.
+ */
+void
+pgtls_answer_ask(const Question *question, AnswerCallback callback, void *arg)
+{
+	dsm_segment *segment = dsm_create(QUEUE_SIZE, 0);
+	shm_mq	   *queue = shm_mq_create(dsm_segment_address(segment), QUEUE_SIZE);
+	BackgroundWorkerHandle *worker;
+
+	shm_mq_set_receiver(queue, MyProc);
+	worker = start_worker(question, dsm_segment_handle(segment));
+
+	/* a session that is ended has to clean up, too, hence no PG_CATCH */
+	PG_ENSURE_ERROR_CLEANUP(abandon_worker, PointerGetDatum(worker));
+	{
+		receive(question, shm_mq_attach(queue, segment, worker), callback, arg);
+		/* so that its slot is free when the next one is wanted */
+		(void) WaitForBackgroundWorkerShutdown(worker);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(abandon_worker, PointerGetDatum(worker));
+	dsm_detach(segment);
+}
+
+/*
+ * The next string of a record, NULL for NULL.  It lives as long as the call
+ * that was given the record.
+ */
+char *
+pgtls_answer_get(StringInfo record)
+{
+	char	   *result;
+	char	   *terminator;
+
+	if (record->cursor >= record->len)
+		elog(ERROR, "record of a worker is too short");
+	if (record->data[record->cursor++] == 0)
+		return NULL;
+	result = record->data + record->cursor;
+	terminator = memchr(result, '\0', record->len - record->cursor);
+	if (terminator == NULL)
+		elog(ERROR, "string of a worker has no end");
+	record->cursor = terminator + 1 - record->data;
+	return result;
+}
+
+static int64
+get_int(const char *string)
+{
+	return strtoll(string, NULL, 10);
+}
+
+/*
+ * Add the next strings of a record to a row, one for each character of
+ * "types":
+ *
+ *	t	text
+ *	m	text that is a message or a path
+ *	l	text[], of a list (certificate.h)
+ *	n	numeric
+ *	i	integer
+ *	I	bigint
+ *	b	boolean
+ *	T	timestamptz, as a number
+ */
+void
+pgtls_answer_add_row(Row *row, StringInfo record, const char *types)
+{
+	for (; *types != '\0'; types++)
+	{
+		char	   *string = pgtls_answer_get(record);
+
+		if (string == NULL)
+		{
+			pgtls_row_null(row);
+			continue;
+		}
+		switch (*types)
+		{
+			case 't':
+				pgtls_row_text(row, string);
+				break;
+			case 'm':
+				pgtls_row_message(row, string);
+				break;
+			case 'l':
+				pgtls_row_list(row, string);
+				break;
+			case 'n':
+				pgtls_row_numeric(row, string);
+				break;
+			case 'i':
+				pgtls_row_int(row, (int32) get_int(string));
+				break;
+			case 'I':
+				pgtls_row_bigint(row, get_int(string));
+				break;
+			case 'b':
+				pgtls_row_bool(row, string[0] == 't');
+				break;
+			case 'T':
+				pgtls_row_time(row, get_int(string));
+				break;
+			default:
+				elog(ERROR, "unrecognized type of a string: %c", *types);
+		}
+	}
+}

@@ -1,0 +1,210 @@
+/*-------------------------------------------------------------------------
+ *
+ * crl.c
+ *	  Certificate revocation lists as plain C.
+ *
+ * Pure: may be called in any process, and builds outside the server.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FRONTEND
+#include "postgres.h"
+#else
+#include "postgres_fe.h"
+#endif
+
+#include <openssl/x509v3.h>
+
+#include "crl.h"
+
+/*
+ * Numbers of more bytes have no decimal digits: to compute them takes time in
+ * proportion to the square of the length.  RFC 5280 allows 20.
+ */
+#define MAX_DECIMAL_BYTES	1024
+
+/* A number in decimal digits, to be freed with OPENSSL_free(). */
+static char *
+decimal(const ASN1_INTEGER *number)
+{
+	BIGNUM	   *bn = ASN1_INTEGER_to_BN(number, NULL);
+	char	   *result = bn != NULL ? BN_bn2dec(bn) : NULL;
+
+	BN_free(bn);
+	return result;
+}
+
+static bool
+is_indirect(X509_CRL *crl)
+{
+	ISSUING_DIST_POINT *point = X509_CRL_get_ext_d2i(crl, NID_issuing_distribution_point,
+													 NULL, NULL);
+	bool		result = point != NULL && point->indirectCRL > 0;
+
+	ISSUING_DIST_POINT_free(point);
+	return result;
+}
+
+/* The issuer, NULL if its name is empty; false if memory ran out. */
+static bool
+read_issuer(X509_CRL *crl, char **issuer)
+{
+	*issuer = pgtls_certificate_name(X509_CRL_get_issuer(crl));
+	return *issuer != NULL || X509_NAME_entry_count(X509_CRL_get_issuer(crl)) == 0;
+}
+
+/* Read what a CRL says of itself; false if memory ran out. */
+bool
+pgtls_crl_read(X509_CRL *crl, CrlInfo *info)
+{
+	ASN1_INTEGER *number = X509_CRL_get_ext_d2i(crl, NID_crl_number, NULL, NULL);
+	bool		ok;
+
+	memset(info, 0, sizeof(*info));
+	ok = read_issuer(crl, &info->issuer);
+	if (number != NULL && ASN1_STRING_length(number) <= MAX_DECIMAL_BYTES)
+		info->number = decimal(number);
+	ASN1_INTEGER_free(number);
+	info->this_update = pgtls_ossl_time(X509_CRL_get0_lastUpdate(crl));
+	info->next_update = pgtls_ossl_time(X509_CRL_get0_nextUpdate(crl));
+	info->revoked = Max(sk_X509_REVOKED_num(X509_CRL_get_REVOKED(crl)), 0);
+	info->delta = X509_CRL_get_ext_by_NID(crl, NID_delta_crl, -1) >= 0;
+	info->indirect = is_indirect(crl);
+	ERR_clear_error();
+	if (!ok)
+		pgtls_crl_free(info);
+	return ok;
+}
+
+void
+pgtls_crl_free(CrlInfo *info)
+{
+	OPENSSL_free(info->issuer);
+	OPENSSL_free(info->number);
+	memset(info, 0, sizeof(*info));
+}
+
+/* The reason of an entry (RFC 5280, 5.3.1), NULL for none. */
+static const char *
+entry_reason(const X509_REVOKED *revoked)
+{
+	static const char *const names[] = {
+		"unspecified", "keyCompromise", "cACompromise", "affiliationChanged",
+		"superseded", "cessationOfOperation", "certificateHold", NULL,
+		"removeFromCRL", "privilegeWithdrawn", "aACompromise"
+	};
+	ASN1_ENUMERATED *reason;
+	long		value;
+
+	if (X509_REVOKED_get_ext_count(revoked) <= 0)
+		return NULL;
+	reason = X509_REVOKED_get_ext_d2i(revoked, NID_crl_reason, NULL, NULL);
+	if (reason == NULL)
+		return NULL;
+	value = ASN1_ENUMERATED_get(reason);
+	ASN1_ENUMERATED_free(reason);
+	if (value < 0 || value >= (long) lengthof(names) || names[value] == NULL)
+		return "unknown";
+	return names[value];
+}
+
+/*
+ * The issuer that an entry of an indirect CRL names (RFC 5280, 5.3.3), NULL
+ * where it names none; to be freed with OPENSSL_free().
+ */
+static char *
+entry_issuer(const X509_REVOKED *revoked)
+{
+	GENERAL_NAMES *names = X509_REVOKED_get_ext_d2i(revoked, NID_certificate_issuer,
+													NULL, NULL);
+	char	   *result = NULL;
+
+	for (int i = 0; result == NULL && i < sk_GENERAL_NAME_num(names); i++)
+	{
+		GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+
+		if (name->type == GEN_DIRNAME)
+			result = pgtls_certificate_name(name->d.directoryName);
+	}
+	GENERAL_NAMES_free(names);
+	return result;
+}
+
+/*
+ * Write a serial number in decimal: most fit into 64 bits, which is much
+ * faster than OpenSSL's way.
+ */
+static char *
+entry_serial(const ASN1_INTEGER *serial, const unsigned char *bytes, int len,
+			 char *buf, size_t size)
+{
+	uint64		value = 0;
+
+	if (len > 8)
+		return decimal(serial);
+	for (int i = 0; i < len; i++)
+		value = value << 8 | bytes[i];
+	snprintf(buf, size, "%s%llu", ASN1_STRING_type(serial) == V_ASN1_NEG_INTEGER ? "-" : "",
+			 (unsigned long long) value);
+	return buf;
+}
+
+/*
+ * Call back for each entry of a CRL; false if memory ran out, or the callback
+ * returned false.
+ */
+bool
+pgtls_crl_entries(X509_CRL *crl, CrlEntryCallback callback, void *arg)
+{
+	char	   *issuer;
+	bool		indirect = is_indirect(crl);
+	X509_CRL   *copy = NULL;
+	STACK_OF(X509_REVOKED) *entries;
+	bool		ok = read_issuer(crl, &issuer);
+
+	/*
+	 * In an indirect CRL an entry's issuer is that of the one before it, which
+	 * the first look-up by a serial number has sorted.  A copy is as it was.
+	 */
+	if (indirect)
+	{
+		copy = X509_CRL_dup(crl);
+		ok = ok && copy != NULL;
+	}
+	entries = X509_CRL_get_REVOKED(copy != NULL ? copy : crl);
+
+	for (int i = 0; ok && i < sk_X509_REVOKED_num(entries); i++)
+	{
+		const X509_REVOKED *revoked = sk_X509_REVOKED_value(entries, i);
+		const ASN1_INTEGER *serial = X509_REVOKED_get0_serialNumber(revoked);
+		CrlEntry	entry;
+		char		buf[32];
+		char	   *number;
+
+		if (indirect)
+		{
+			char	   *named = entry_issuer(revoked);
+
+			if (named != NULL)
+			{
+				OPENSSL_free(issuer);
+				issuer = named;
+			}
+		}
+		entry.issuer = issuer;
+		entry.serial_bytes = ASN1_STRING_get0_data(serial);
+		entry.serial_len = ASN1_STRING_length(serial);
+		number = entry.serial_len > MAX_DECIMAL_BYTES ? buf :
+			entry_serial(serial, entry.serial_bytes, entry.serial_len, buf, sizeof(buf));
+		entry.serial = entry.serial_len > MAX_DECIMAL_BYTES ? NULL : number;
+		entry.revoked_at = pgtls_ossl_time(X509_REVOKED_get0_revocationDate(revoked));
+		entry.reason = entry_reason(revoked);
+		ok = number != NULL && callback(&entry, arg);
+		if (number != buf)
+			OPENSSL_free(number);
+	}
+	X509_CRL_free(copy);
+	OPENSSL_free(issuer);
+	ERR_clear_error();
+	return ok;
+}

@@ -1,0 +1,1606 @@
+/*-------------------------------------------------------------------------
+ *
+ * files.c
+ *	  The server's TLS files: configured, loaded, and on disk.
+ *
+ * A worker answers (answer.c).  It is forked from the postmaster, and so
+ * inherits what the server has loaded, parsed; it reads the files, and
+ * compares by contents: a file is what the SHA-256 of the certificates and
+ * CRLs in it is, and nothing else.  A CRL that is loaded is known by its
+ * digest and not parsed again.
+ *
+ * Files may be anything by then: directories, FIFOs, half-written.  They are
+ * opened without waiting, and what is wrong with one is said in its row.
+ *
+ * Of the private key, nothing but its public key's digest leaves the worker.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "libpq/libpq.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "advice.h"
+#include "answer.h"
+#include "check.h"
+#include "compat.h"
+#include "crl.h"
+#include "files.h"
+#include "pg_tls.h"
+#include "prepare.h"
+#include "reload.h"
+
+/* A file that is larger is not read. */
+#define MAX_FILE_SIZE	((off_t) 1024 * 1024 * 1024)
+
+/*
+ * A CRL in ssl_crl_dir is read and parsed by each connection that needs it.
+ * From this size on, in bytes of DER, that takes milliseconds.
+ */
+#define LARGE_CRL		(256 * 1024)
+
+/*
+ * Findings include a dry run.  With CRLs of more than this in memory it is
+ * left out unless something has changed.
+ */
+#define MAX_DRY_RUN		(16 * 1024 * 1024)
+
+/* Kinds of questions. */
+#define ASK_FILES			'f'
+#define ASK_CERTIFICATES	'c'
+#define ASK_CRLS			'r'
+#define ASK_ENTRIES			'e'
+#define ASK_SERVER			's'
+#define ASK_FINDINGS		'w'
+
+/* The settings that name files. */
+typedef enum FileKind
+{
+	CERT_FILE,
+	KEY_FILE,
+	CA_FILE,
+	CRL_FILE,
+	CRL_DIR,
+	DH_FILE,
+	NUM_FILES
+} FileKind;
+
+typedef struct Sha256
+{
+	unsigned char bytes[PGTLS_SHA256_LEN];
+} Sha256;
+
+/* A certificate or CRL, loaded, on disk, or both. */
+typedef struct FileItem
+{
+	X509	   *cert;
+	X509_CRL   *crl;
+	Sha256		digest;			/* of its DER */
+	long		size;			/* of its DER, in bytes */
+	int			position;		/* in its file, from 1; else in the chain */
+	bool		loaded;
+	bool		on_disk;
+	const char *path;			/* of the file, NULL for loaded only */
+	const char *name;			/* in its directory, for one of ssl_crl_dir */
+	bool		misnamed;
+	char	   *problem;
+} FileItem;
+
+typedef struct TlsFile
+{
+	const char *value;			/* of the setting */
+	char	   *path;			/* absolute; NULL where it is unset */
+	bool		exists;
+	struct stat st;
+	const char *state;			/* NULL where it cannot be known */
+	char	   *problem;
+	List	   *disk;			/* of FileItem *, in their order */
+	List	   *loaded;			/* likewise, of those from this file */
+	bool		has_loaded_digest;
+	bool		has_disk_digest;
+	Sha256		loaded_digest;
+	Sha256		disk_digest;
+} TlsFile;
+
+static const struct
+{
+	const char *setting;
+	const char *contents;
+	const char *effect;
+}			file_kinds[NUM_FILES] = {
+	{"ssl_cert_file", "server certificate, and the intermediate ones up to its root",
+	"sent to clients, so that they know whom they talk to"},
+	{"ssl_key_file", "private key of the server certificate",
+	"proves that the server owns its certificate"},
+	{"ssl_ca_file", "certificates of trusted certificate authorities",
+	"client certificates must come from one of them"},
+	{"ssl_crl_file", "revocation lists of certificate authorities",
+	"client certificates must not be on them"},
+	{"ssl_crl_dir", "revocation lists, in files named by a hash of the issuer",
+	"the same, looked up by each connection"},
+	{"ssl_dh_params_file", "parameters for Diffie-Hellman",
+	"used by ephemeral DH ciphers of TLS 1.2 and before"}
+};
+
+/* State of the worker. */
+static TlsFile files[NUM_FILES];
+static bool is_known;			/* whether anything is loaded can be known */
+static SSL_CTX *context;		/* NULL if nothing is */
+static List *loaded_items = NIL;	/* of FileItem *: the store's */
+static bool crls_in_use;
+
+PG_FUNCTION_INFO_V1(pg_tls_files);
+PG_FUNCTION_INFO_V1(pg_tls_certificates);
+PG_FUNCTION_INFO_V1(pg_tls_crls);
+PG_FUNCTION_INFO_V1(pg_tls_crl_entries);
+PG_FUNCTION_INFO_V1(pg_tls_server_matches);
+PG_FUNCTION_INFO_V1(pg_tls_file_findings);
+
+
+/* ----------------------------------------------------------------
+ *		Worker: digests
+ * ----------------------------------------------------------------
+ */
+
+pg_noreturn static void out_of_memory(void);
+
+static void
+out_of_memory(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OUT_OF_MEMORY),
+			 errmsg("out of memory")));
+}
+
+static Sha256
+digest_of(const unsigned char *data, size_t len)
+{
+	Sha256		result;
+
+	if (!EVP_Digest(data, len, result.bytes, NULL, EVP_sha256(), NULL))
+		out_of_memory();
+	return result;
+}
+
+static int
+compare_digests(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(Sha256));
+}
+
+/*
+ * The digest of several items: of their digests.  Where their order means
+ * nothing, neither do duplicates.
+ */
+static Sha256
+digest_of_items(List *items, bool ordered)
+{
+	Sha256	   *digests = palloc(sizeof(Sha256) * Max(list_length(items), 1));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, items)
+		digests[n++] = ((FileItem *) lfirst(lc))->digest;
+	if (!ordered)
+	{
+		int			distinct = 0;
+
+		qsort(digests, n, sizeof(Sha256), compare_digests);
+		for (int i = 0; i < n; i++)
+		{
+			if (i == 0 || compare_digests(&digests[i], &digests[i - 1]) != 0)
+				digests[distinct++] = digests[i];
+		}
+		n = distinct;
+	}
+	return digest_of((unsigned char *) digests, n * sizeof(Sha256));
+}
+
+static FileItem *
+find_item(List *items, const Sha256 *digest)
+{
+	ListCell   *lc;
+
+	foreach(lc, items)
+	{
+		FileItem	   *item = lfirst(lc);
+
+		if (compare_digests(&item->digest, digest) == 0)
+			return item;
+	}
+	return NULL;
+}
+
+/* The digest of a public key. */
+static Sha256
+digest_of_key(EVP_PKEY *key)
+{
+	unsigned char *der = NULL;
+	int			len = i2d_PUBKEY(key, &der);
+	Sha256		result;
+
+	if (len <= 0)
+		out_of_memory();
+	result = digest_of(der, len);
+	OPENSSL_free(der);
+	return result;
+}
+
+static FileItem *
+make_item(X509 *cert, X509_CRL *crl)
+{
+	FileItem	   *item = palloc0(sizeof(FileItem));
+	unsigned char *der = NULL;
+	int			len = cert != NULL ? i2d_X509(cert, &der) : i2d_X509_CRL(crl, &der);
+
+	if (len <= 0)
+		out_of_memory();
+	item->cert = cert;
+	item->crl = crl;
+	item->size = len;
+	item->digest = digest_of(der, len);
+	OPENSSL_free(der);
+	return item;
+}
+
+
+/* ----------------------------------------------------------------
+ *		Worker: what is loaded
+ * ----------------------------------------------------------------
+ */
+
+static void
+collect_loaded(void)
+{
+	STACK_OF(X509_OBJECT) *objects;
+	STACK_OF(X509) *chain = NULL;
+	TlsFile	   *file = &files[CERT_FILE];
+	EVP_PKEY   *key;
+
+	is_known = pgtls_reload_loaded(&context);
+	if (context == NULL)
+		return;
+
+	if (SSL_CTX_get0_certificate(context) != NULL)
+	{
+		if (!pgtls_prepare_built_chain())
+			SSL_CTX_get0_chain_certs(context, &chain);
+		for (int i = -1; i < (chain != NULL ? sk_X509_num(chain) : 0); i++)
+		{
+			FileItem	   *item = make_item(i < 0 ? SSL_CTX_get0_certificate(context) :
+										 sk_X509_value(chain, i), NULL);
+
+			item->loaded = true;
+			item->position = i + 2;
+			file->loaded = lappend(file->loaded, item);
+		}
+	}
+	key = SSL_CTX_get0_privatekey(context);
+	if (key != NULL)
+	{
+		files[KEY_FILE].loaded_digest = digest_of_key(key);
+		files[KEY_FILE].has_loaded_digest = true;
+	}
+
+	objects = pgtls_ossl_store_objects(SSL_CTX_get_cert_store(context));
+	if (objects == NULL)
+		out_of_memory();
+	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
+	{
+		X509_OBJECT *object = sk_X509_OBJECT_value(objects, i);
+		FileItem	   *item;
+
+		if (X509_OBJECT_get0_X509(object) == NULL && X509_OBJECT_get0_X509_CRL(object) == NULL)
+			continue;
+		item = make_item(X509_OBJECT_get0_X509(object), X509_OBJECT_get0_X509_CRL(object));
+		item->loaded = true;
+		loaded_items = lappend(loaded_items, item);
+	}
+	/* the objects stay, as the items point to them */
+	crls_in_use = (X509_VERIFY_PARAM_get_flags(X509_STORE_get0_param(SSL_CTX_get_cert_store(context))) &
+				   X509_V_FLAG_CRL_CHECK) != 0;
+}
+
+/*
+ * Tell which file what is in the store came from.  OpenSSL takes certificates
+ * and CRLs from either; but where a thing is not on disk any more, it came
+ * from where it belongs.
+ */
+static void
+attribute_loaded(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, loaded_items)
+	{
+		FileItem	   *item = lfirst(lc);
+		TlsFile	   *own = &files[item->cert != NULL ? CA_FILE : CRL_FILE];
+		TlsFile	   *other = &files[item->cert != NULL ? CRL_FILE : CA_FILE];
+
+		if (find_item(own->disk, &item->digest) == NULL &&
+			find_item(other->disk, &item->digest) != NULL)
+			own = other;
+		own->loaded = lappend(own->loaded, item);
+	}
+}
+
+
+/* ----------------------------------------------------------------
+ *		Worker: what is on disk
+ * ----------------------------------------------------------------
+ */
+
+static const char *
+openssl_reason(void)
+{
+	/* the first error is the cause, those that follow tell where it was met */
+	const char *reason = ERR_reason_error_string(ERR_peek_error());
+
+	return reason != NULL ? reason : "no reason given";
+}
+
+/*
+ * Open a file if it is a regular one; NULL, and the problem, otherwise.  Never
+ * waits.
+ */
+static BIO *
+open_file(const char *path, struct stat *st, char **problem)
+{
+	int			fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	FILE	   *stream;
+	BIO		   *bio;
+
+	if (fd < 0)
+	{
+		*problem = psprintf("could not be opened: %s", strerror(errno));
+		return NULL;
+	}
+	if (fstat(fd, st) != 0 || !S_ISREG(st->st_mode))
+		*problem = S_ISDIR(st->st_mode) ? "is a directory" : "is not a regular file";
+	else if (st->st_size > MAX_FILE_SIZE)
+		*problem = "is larger than 1 GB, and was not read";
+	else
+	{
+		stream = fdopen(fd, "r");
+		bio = stream != NULL ? BIO_new_fp(stream, BIO_CLOSE) : NULL;
+		if (bio == NULL)
+			out_of_memory();
+		return bio;
+	}
+	close(fd);
+	return NULL;
+}
+
+/* What is in a block of PEM; NULL if it is nothing for us, or cannot be read. */
+static FileItem *
+read_block(const char *name, const unsigned char *data, long len, bool crls, char **problem)
+{
+	const unsigned char *p = data;
+	FileItem	   *item = NULL;
+
+	if (strcmp(name, PEM_STRING_X509) == 0 || strcmp(name, PEM_STRING_X509_OLD) == 0 ||
+		strcmp(name, PEM_STRING_X509_TRUSTED) == 0)
+	{
+		X509	   *cert = d2i_X509(NULL, &p, len);
+
+		if (cert != NULL)
+			return make_item(cert, NULL);
+		*problem = psprintf("holds a certificate that cannot be read: %s", openssl_reason());
+	}
+	else if (crls && strcmp(name, PEM_STRING_X509_CRL) == 0)
+	{
+		Sha256		digest = digest_of(data, len);
+		FileItem	   *loaded = find_item(loaded_items, &digest);
+		X509_CRL   *crl;
+
+		if (loaded != NULL)
+		{
+			item = palloc(sizeof(FileItem));
+			*item = *loaded;
+			return item;
+		}
+		crl = d2i_X509_CRL(NULL, &p, len);
+		if (crl != NULL)
+			return make_item(NULL, crl);
+		*problem = psprintf("holds a CRL that cannot be read: %s", openssl_reason());
+	}
+	return NULL;
+}
+
+/*
+ * Read certificates and CRLs: a List of FileItem *.  At the first fault the rest
+ * is left, as the server refuses all of such a file.
+ */
+static List *
+read_items(const char *path, struct stat *st, bool crls, char **problem)
+{
+	BIO		   *bio = open_file(path, st, problem);
+	List	   *items = NIL;
+	int			blocks = 0;
+
+	if (bio == NULL)
+		return NIL;
+	while (*problem == NULL && !pgtls_answer_unwanted)
+	{
+		char	   *name = NULL;
+		char	   *header = NULL;
+		unsigned char *data = NULL;
+		long		len;
+		FileItem	   *item = NULL;
+
+		ERR_clear_error();
+		if (!PEM_read_bio(bio, &name, &header, &data, &len))
+		{
+			if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
+				*problem = psprintf("block %d in it cannot be read: %s", blocks + 1,
+									openssl_reason());
+			break;
+		}
+		blocks++;
+		item = read_block(name, data, len, crls, problem);
+		if (item != NULL)
+		{
+			item->loaded = false;
+			item->on_disk = true;
+			item->path = path;
+			item->position = list_length(items) + 1;
+			items = lappend(items, item);
+		}
+		OPENSSL_free(name);
+		OPENSSL_free(header);
+		OPENSSL_free(data);
+	}
+	if (blocks == 0 && *problem == NULL)
+	{
+		char		first = '\0';
+
+		(void) BIO_seek(bio, 0);
+		*problem = BIO_read(bio, &first, 1) == 1 && first == 0x30 ?
+			"is in DER, and the server reads PEM only" :
+			"holds nothing in PEM";
+	}
+	BIO_free(bio);
+	ERR_clear_error();
+	return items;
+}
+
+static bool
+has_certificate(List *items)
+{
+	ListCell   *lc;
+
+	foreach(lc, items)
+	{
+		if (((FileItem *) lfirst(lc))->cert != NULL)
+			return true;
+	}
+	return false;
+}
+
+static bool
+has_crl(List *items)
+{
+	ListCell   *lc;
+
+	foreach(lc, items)
+	{
+		if (((FileItem *) lfirst(lc))->crl != NULL)
+			return true;
+	}
+	return false;
+}
+
+static void
+read_file(FileKind kind)
+{
+	TlsFile	   *file = &files[kind];
+
+	file->disk = read_items(file->path, &file->st, kind != CERT_FILE, &file->problem);
+	if (file->problem == NULL && kind != CRL_FILE && !has_certificate(file->disk))
+		file->problem = "holds no certificate";
+	if (file->problem == NULL && kind == CRL_FILE && !has_crl(file->disk))
+		file->problem = "holds no CRL";
+}
+
+/* Of a private key: whether there is one, and the digest of its public key. */
+static int
+refuse_passphrase(char *buf, int size, int rwflag, void *asked)
+{
+	*(bool *) asked = true;
+	return -1;
+}
+
+static void
+read_key(void)
+{
+	TlsFile	   *file = &files[KEY_FILE];
+	bool		asked = false;
+	BIO		   *bio = open_file(file->path, &file->st, &file->problem);
+	EVP_PKEY   *key;
+
+	if (bio == NULL)
+		return;
+	key = PEM_read_bio_PrivateKey(bio, NULL, refuse_passphrase, &asked);
+	if (key != NULL)
+	{
+		file->disk_digest = digest_of_key(key);
+		file->has_disk_digest = true;
+		EVP_PKEY_free(key);
+	}
+	else if (!asked)
+		file->problem = "holds no private key in PEM";
+	else if (ssl_passphrase_command[0] == '\0' || !ssl_passphrase_command_supports_reload)
+		file->problem = "needs a passphrase, so that a reload cannot load it";
+	BIO_free(bio);
+	ERR_clear_error();
+}
+
+/*
+ * The server's rule for private keys at its start and at reloads
+ * (check_ssl_key_file_permissions() in be-secure-common.c).
+ */
+static void
+check_key_permissions(void)
+{
+	TlsFile	   *file = &files[KEY_FILE];
+	const struct stat *st = &file->st;
+
+	if (!S_ISREG(st->st_mode))
+		return;
+	if (st->st_uid != geteuid() && st->st_uid != 0)
+		file->problem = "is owned by neither the server's user nor root, which the server refuses";
+	else if (st->st_uid == geteuid() && (st->st_mode & (S_IRWXG | S_IRWXO)) != 0)
+		file->problem = "can be used by group or world, which the server refuses: it has to have mode 0600 or less";
+	else if (st->st_uid == 0 && (st->st_mode & (S_IWGRP | S_IXGRP | S_IRWXO)) != 0)
+		file->problem = "can be used by world or written by its group, which the server refuses: as root's it has to have mode 0640 or less";
+}
+
+static void
+read_dh_params(void)
+{
+	TlsFile	   *file = &files[DH_FILE];
+	BIO		   *bio = open_file(file->path, &file->st, &file->problem);
+	char	   *name;
+	char	   *header;
+	unsigned char *data;
+	long		len;
+
+	if (bio == NULL)
+		return;
+	while (!file->has_disk_digest && PEM_read_bio(bio, &name, &header, &data, &len))
+	{
+		if (strcmp(name, PEM_STRING_DHPARAMS) == 0 || strcmp(name, PEM_STRING_DHXPARAMS) == 0)
+		{
+			file->disk_digest = digest_of(data, len);
+			file->has_disk_digest = true;
+		}
+		OPENSSL_free(name);
+		OPENSSL_free(header);
+		OPENSSL_free(data);
+	}
+	if (!file->has_disk_digest)
+		file->problem = "holds no parameters in PEM";
+	BIO_free(bio);
+	ERR_clear_error();
+}
+
+
+/* ----------------------------------------------------------------
+ *		Worker: ssl_crl_dir
+ * ----------------------------------------------------------------
+ */
+
+/* Take a name apart as OpenSSL makes it, "01234567.r0". */
+static bool
+parse_crl_name(const char *name, unsigned long *hash, int *number)
+{
+	int			end = 0;
+
+	return strspn(name, "0123456789abcdef") == 8 && strncmp(name + 8, ".r", 2) == 0 &&
+		strspn(name + 10, "0123456789") == strlen(name + 10) && strlen(name + 10) < 10 &&
+		sscanf(name, "%8lx.r%d%n", hash, number, &end) == 2 && name[end] == '\0';
+}
+
+/* Whether a CRL is where connections look for it. */
+static bool
+is_well_named(const FileItem *item)
+{
+	unsigned long hash;
+	int			number;
+
+	if (item->crl == NULL || !parse_crl_name(item->name, &hash, &number) ||
+		hash != (X509_NAME_hash(X509_CRL_get_issuer(item->crl)) & 0xffffffffUL))
+		return false;
+
+	/* OpenSSL counts, and stops at the first number that is missing */
+	while (--number >= 0)
+	{
+		struct stat st;
+
+		if (stat(psprintf("%s/%08lx.r%d", files[CRL_DIR].path, hash, number), &st) != 0)
+			return false;
+	}
+	return true;
+}
+
+static int
+compare_names(const ListCell *a, const ListCell *b)
+{
+	return strcmp(((FileItem *) lfirst(a))->path, ((FileItem *) lfirst(b))->path);
+}
+
+static void
+read_crl_dir(void)
+{
+	TlsFile	   *file = &files[CRL_DIR];
+	DIR		   *dir = opendir(file->path);
+	struct dirent *entry;
+	List	   *found = NIL;
+	int			problems = 0;
+	ListCell   *lc;
+
+	if (dir == NULL)
+	{
+		file->problem = psprintf("could not be opened: %s", strerror(errno));
+		return;
+	}
+	while ((entry = readdir(dir)) != NULL && !pgtls_answer_unwanted)
+	{
+		char	   *path;
+		char	   *name;
+		struct stat st;
+		unsigned long hash;
+		int			number;
+		char	   *problem = NULL;
+		List	   *items;
+		bool		any = false;
+
+		if (entry->d_name[0] == '.')
+			continue;
+		name = pstrdup(entry->d_name);
+		path = psprintf("%s/%s", file->path, name);
+		items = read_items(path, &st, true, &problem);
+		foreach(lc, items)
+		{
+			FileItem	   *item = lfirst(lc);
+
+			if (item->crl == NULL)
+				continue;
+			any = true;
+			item->name = name;
+			item->problem = problem;
+			item->misnamed = !is_well_named(item);
+			found = lappend(found, item);
+		}
+		if (!any && parse_crl_name(name, &hash, &number))
+		{
+			FileItem	   *item = palloc0(sizeof(FileItem));
+
+			item->on_disk = true;
+			item->path = path;
+			item->name = name;
+			item->problem = problem != NULL ? problem : "holds no CRL";
+			found = lappend(found, item);
+		}
+	}
+	closedir(dir);
+
+	/* what a link of the right name leads to may have any name */
+	foreach(lc, found)
+	{
+		FileItem	   *item = lfirst(lc);
+		bool		linked = false;
+		ListCell   *lc2;
+
+		foreach(lc2, item->misnamed ? found : NIL)
+		{
+			FileItem	   *other = lfirst(lc2);
+
+			linked = linked || (!other->misnamed && other->crl != NULL &&
+								compare_digests(&other->digest, &item->digest) == 0);
+		}
+		if (linked)
+			continue;
+		if (item->misnamed && item->problem == NULL)
+			item->problem = psprintf("connections do not find it: the CRLs of this issuer have to be named %08lx.r0, %08lx.r1 and so on",
+									 X509_NAME_hash(X509_CRL_get_issuer(item->crl)) & 0xffffffffUL,
+									 X509_NAME_hash(X509_CRL_get_issuer(item->crl)) & 0xffffffffUL);
+		if (item->problem != NULL)
+			problems++;
+		file->disk = lappend(file->disk, item);
+	}
+	list_sort(file->disk, compare_names);
+	if (problems > 0)
+		file->problem = psprintf("%d of the CRLs in it %s of no use: see pg_tls_crls",
+								 problems, problems == 1 ? "is" : "are");
+}
+
+
+/* ----------------------------------------------------------------
+ *		Worker: both together
+ * ----------------------------------------------------------------
+ */
+
+/* The path that a setting means: relative ones are in the data directory. */
+static char *
+absolute_path(const char *value)
+{
+	return is_absolute_path(value) ? pstrdup(value) : psprintf("%s/%s", DataDir, value);
+}
+
+/* Look at the file itself; false if there is nothing to read. */
+static bool
+find_file(FileKind kind)
+{
+	TlsFile	   *file = &files[kind];
+
+	if (file->value[0] == '\0')
+	{
+		file->state = "unset";
+		return false;
+	}
+	file->path = absolute_path(file->value);
+	if (stat(file->path, &file->st) == 0)
+	{
+		file->exists = true;
+		if (kind != CRL_DIR || S_ISDIR(file->st.st_mode))
+			return true;
+		file->state = "unreadable";
+		file->problem = "is not a directory";
+		return false;
+	}
+	if (errno == ENOENT)
+	{
+		file->state = "missing";
+		file->problem = kind == CRL_DIR ? "does not exist, of which the server says nothing" :
+			kind == DH_FILE ? "does not exist, so that the server uses parameters of its own" :
+			"does not exist";
+	}
+	else
+	{
+		file->state = "unreadable";
+		file->problem = psprintf("could not be accessed: %s", strerror(errno));
+	}
+	return false;
+}
+
+/* Mark what is on disk and loaded, and have both be the same object. */
+static void
+join_items(TlsFile *file)
+{
+	ListCell   *lc;
+
+	foreach(lc, file->disk)
+	{
+		FileItem	   *item = lfirst(lc);
+		FileItem	   *loaded = find_item(file->loaded, &item->digest);
+
+		if (loaded != NULL)
+		{
+			item->loaded = true;
+			item->cert = loaded->cert;
+			item->crl = loaded->crl;
+			loaded->on_disk = true;
+		}
+	}
+}
+
+static void
+compare_file(FileKind kind)
+{
+	TlsFile	   *file = &files[kind];
+
+	if (kind == CERT_FILE || kind == CA_FILE || kind == CRL_FILE)
+	{
+		join_items(file);
+		if (file->loaded != NIL)
+		{
+			file->loaded_digest = digest_of_items(file->loaded, kind == CERT_FILE);
+			file->has_loaded_digest = true;
+		}
+		if (file->disk != NIL && file->problem == NULL)
+		{
+			file->disk_digest = digest_of_items(file->disk, kind == CERT_FILE);
+			file->has_disk_digest = true;
+		}
+	}
+	else if (kind == CRL_DIR && file->disk != NIL)
+	{
+		file->disk_digest = digest_of_items(file->disk, false);
+		file->has_disk_digest = true;
+	}
+
+	if (file->state != NULL && strcmp(file->state, "unset") != 0)
+		return;
+	if (file->state == NULL && !file->has_disk_digest && kind != CRL_DIR &&
+		!(kind == KEY_FILE && (file->problem == NULL || strstr(file->problem, "passphrase"))))
+		file->state = "unreadable";
+	else if (context == NULL)
+		return;					/* nothing to compare with */
+	else if (kind == CRL_DIR)
+	{
+		bool		same = strcmp(file->value, pgtls_reload_inherited_crl_dir()) == 0;
+
+		if (!same || file->state == NULL)
+			file->state = same ? "current" : "changed";
+	}
+	else if (kind == DH_FILE)
+	{
+		if (file->state == NULL)
+			file->state = pgtls_reload_same_dh_file(&file->st) ? "current" : "changed";
+	}
+	else if (kind == KEY_FILE && !file->has_disk_digest)
+		file->state = pgtls_reload_same_key_file(&file->st) ? "current" : "changed";
+	else if (file->state == NULL || file->has_loaded_digest)
+		file->state = file->has_loaded_digest &&
+			compare_digests(&file->loaded_digest, &file->disk_digest) == 0 ?
+			"current" : "changed";
+}
+
+/* Whether certificate and key fit together. */
+static void
+check_pair(void)
+{
+	TlsFile	   *key = &files[KEY_FILE];
+	Sha256		digest;
+	FileItem	   *item;
+
+	if (key->problem != NULL || !key->has_disk_digest || files[CERT_FILE].disk == NIL)
+		return;
+	item = linitial(files[CERT_FILE].disk);
+	if (X509_get0_pubkey(item->cert) == NULL)
+		return;
+	digest = digest_of_key(X509_get0_pubkey(item->cert));
+	if (compare_digests(&digest, &key->disk_digest) != 0)
+		key->problem = "does not belong to the certificate in ssl_cert_file";
+}
+
+static void
+inspect(void)
+{
+	const char *const values[NUM_FILES] = {
+		ssl_cert_file, ssl_key_file, ssl_ca_file, ssl_crl_file, ssl_crl_dir, ssl_dh_params_file
+	};
+
+	collect_loaded();
+	for (int kind = 0; kind < NUM_FILES; kind++)
+	{
+		files[kind].value = values[kind] != NULL ? values[kind] : "";
+		if (!find_file(kind))
+			continue;
+		switch ((FileKind) kind)
+		{
+			case CERT_FILE:
+			case CA_FILE:
+			case CRL_FILE:
+				read_file(kind);
+				break;
+			case KEY_FILE:
+				read_key();
+				check_key_permissions();
+				break;
+			case CRL_DIR:
+				read_crl_dir();
+				break;
+			case DH_FILE:
+				read_dh_params();
+				break;
+			case NUM_FILES:
+				break;
+		}
+	}
+	attribute_loaded();
+	for (int kind = 0; kind < NUM_FILES; kind++)
+		compare_file(kind);
+	check_pair();
+}
+
+
+/* ----------------------------------------------------------------
+ *		Worker: answers
+ * ----------------------------------------------------------------
+ */
+
+static const char *
+owner_name(uid_t uid)
+{
+	struct passwd *pw = getpwuid(uid);
+
+	return pw != NULL ? pstrdup(pw->pw_name) : psprintf("%u", (unsigned) uid);
+}
+
+static void
+put_digest(StringInfo record, bool has_digest, const Sha256 *digest)
+{
+	pgtls_answer_put_hex(record, has_digest ? digest->bytes : NULL, sizeof(Sha256));
+}
+
+static void
+put_time(StringInfo record, TimestampTz time)
+{
+	if (time == PGTLS_NO_TIME)
+		pgtls_answer_put(record, NULL);
+	else
+		pgtls_answer_put_int(record, time);
+}
+
+static void
+answer_files(void)
+{
+	StringInfoData record;
+
+	initStringInfo(&record);
+	for (int kind = 0; kind < NUM_FILES; kind++)
+	{
+		const TlsFile *file = &files[kind];
+
+		pgtls_answer_put(&record, file_kinds[kind].setting);
+		pgtls_answer_put(&record, file->path);
+		pgtls_answer_put(&record, file_kinds[kind].contents);
+		pgtls_answer_put(&record, file_kinds[kind].effect);
+		pgtls_answer_put(&record, file->state);
+		if (file->exists)
+		{
+			pgtls_answer_put(&record, owner_name(file->st.st_uid));
+			pgtls_answer_put(&record, psprintf("%04o", file->st.st_mode & 07777));
+			pgtls_answer_put_int(&record, file->st.st_size);
+			pgtls_answer_put_int(&record, time_t_to_timestamptz(file->st.st_mtim.tv_sec) +
+								 file->st.st_mtim.tv_nsec / 1000);
+		}
+		else
+		{
+			for (int i = 0; i < 4; i++)
+				pgtls_answer_put(&record, NULL);
+		}
+		put_digest(&record, file->has_loaded_digest, &file->loaded_digest);
+		put_digest(&record, file->has_disk_digest, &file->disk_digest);
+		pgtls_answer_put(&record, file->problem);
+		pgtls_answer_send(&record);
+	}
+}
+
+/* Whether something is in force, as the views say it; NULL: not known. */
+static const char *
+item_state(FileKind kind, const FileItem *item)
+{
+	if (!is_known)
+		return NULL;
+	if (kind == CRL_DIR)
+		return "on demand";
+	return item->loaded ? (item->on_disk ? "loaded" : "loaded only") : "disk only";
+}
+
+/* What is wrong with a certificate or CRL, in sentences. */
+static const char *
+item_problem(List *advice, const FileItem *item)
+{
+	const void *about = item->cert != NULL ? (const void *) item->cert : (const void *) item->crl;
+	StringInfoData buf;
+	ListCell   *lc;
+	TimestampTz from;
+	TimestampTz until;
+
+	if (item->problem != NULL)
+		return item->problem;
+	if (item->loaded)
+	{
+		initStringInfo(&buf);
+		foreach(lc, advice)
+		{
+			Advice	   *a = lfirst(lc);
+
+			if (a->about == about)
+				appendStringInfo(&buf, "%s%s", buf.len > 0 ? "; " : "", a->text);
+		}
+		return buf.len > 0 ? buf.data : NULL;
+	}
+
+	from = pgtls_ossl_time(item->cert != NULL ? X509_get0_notBefore(item->cert) :
+						   X509_CRL_get0_lastUpdate(item->crl));
+	until = pgtls_ossl_time(item->cert != NULL ? X509_get0_notAfter(item->cert) :
+							X509_CRL_get0_nextUpdate(item->crl));
+	switch (pgtls_advice_validity(from, until, GetCurrentTimestamp(), item->crl != NULL))
+	{
+		case VALID:
+			break;
+		case ENDS_SOON:
+			return psprintf("ends at %s", timestamptz_to_str(until));
+		case ENDED:
+			return psprintf("ended at %s", timestamptz_to_str(until));
+		case NOT_YET:
+			return psprintf("is not valid before %s", timestamptz_to_str(from));
+	}
+	return NULL;
+}
+
+/*
+ * Whether there is a CRL of a CA, where it would be used: among those loaded,
+ * in the directory, or on disk.
+ */
+static bool
+find_crl(const FileItem *ca)
+{
+	for (int kind = CA_FILE; kind <= CRL_DIR; kind++)
+	{
+		ListCell   *lc;
+
+		foreach(lc, ca->loaded && kind != CRL_DIR ? files[kind].loaded : files[kind].disk)
+		{
+			const FileItem *item = lfirst(lc);
+
+			if (item->crl != NULL && !item->misnamed &&
+				X509_NAME_cmp(X509_CRL_get_issuer(item->crl),
+							  X509_get_subject_name(ca->cert)) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
+static void
+answer_certificate(StringInfo record, FileKind kind, const FileItem *item, List *advice)
+{
+	CertInfo	info;
+	CertDetails details;
+	bool		configured = files[CRL_FILE].path != NULL || files[CRL_DIR].path != NULL;
+
+	if (!pgtls_certificate_read(item->cert, &info) ||
+		!pgtls_certificate_read_details(item->cert, &details))
+		out_of_memory();
+	pgtls_answer_put(record, file_kinds[kind].setting);
+	if (item->position > 0)
+		pgtls_answer_put_int(record, item->position);
+	else
+		pgtls_answer_put(record, NULL);
+	pgtls_answer_put(record, item_state(kind, item));
+	pgtls_answer_put(record, info.subject);
+	pgtls_answer_put(record, info.subject_rfc2253);
+	pgtls_answer_put(record, info.issuer);
+	pgtls_answer_put(record, info.serial);
+	pgtls_answer_put(record, details.serial_hex);
+	put_time(record, info.not_before);
+	put_time(record, info.not_after);
+	pgtls_answer_put(record, info.san);
+	pgtls_answer_put(record, info.key);
+	pgtls_answer_put(record, info.eku);
+	pgtls_answer_put(record, details.signature_algorithm);
+	pgtls_answer_put_bool(record, details.is_ca);
+	pgtls_answer_put_bool(record, details.self_signed);
+	pgtls_answer_put_hex(record, info.fingerprint, sizeof(info.fingerprint));
+	if (kind == CERT_FILE || !(item->loaded ? crls_in_use : configured))
+		pgtls_answer_put(record, NULL);
+	else
+		pgtls_answer_put_bool(record, find_crl(item));
+	pgtls_answer_put(record, item_problem(advice, item));
+	pgtls_answer_send(record);
+	pgtls_certificate_free(&info);
+	pgtls_certificate_free_details(&details);
+}
+
+static List *
+make_advice(void)
+{
+	return context != NULL ?
+		pgtls_advice_on_context(context, pgtls_prepare_built_chain()) : NIL;
+}
+
+static void
+answer_certificates(void)
+{
+	List	   *advice = make_advice();
+	StringInfoData record;
+
+	initStringInfo(&record);
+	for (int kind = 0; kind < NUM_FILES; kind++)
+	{
+		ListCell   *lc;
+
+		foreach(lc, files[kind].disk)
+		{
+			if (((FileItem *) lfirst(lc))->cert != NULL)
+				answer_certificate(&record, kind, lfirst(lc), advice);
+		}
+		foreach(lc, files[kind].loaded)
+		{
+			const FileItem *item = lfirst(lc);
+
+			if (item->cert != NULL && !item->on_disk)
+				answer_certificate(&record, kind, item, advice);
+		}
+	}
+}
+
+/* Whether there is an issuer of a CRL, and whether its key has signed it. */
+static void
+find_crl_issuer(X509_CRL *crl, bool *has_issuer, bool *verified)
+{
+	*has_issuer = false;
+	*verified = false;
+	for (int kind = CA_FILE; kind <= CRL_FILE; kind++)
+	{
+		ListCell   *lc;
+
+		foreach(lc, list_concat(list_copy(files[kind].loaded), files[kind].disk))
+		{
+			const FileItem *item = lfirst(lc);
+			EVP_PKEY   *key;
+
+			if (item->cert == NULL || X509_NAME_cmp(X509_get_subject_name(item->cert),
+													X509_CRL_get_issuer(crl)) != 0)
+				continue;
+			*has_issuer = true;
+			key = X509_get0_pubkey(item->cert);
+			*verified = key != NULL && X509_CRL_verify(crl, key) == 1;
+			ERR_clear_error();
+			if (*verified)
+				return;
+		}
+	}
+}
+
+static const char *
+crl_status(const FileItem *item, const CrlInfo *info)
+{
+	bool		has_issuer;
+	bool		verified;
+
+	if (item->misnamed)
+		return "misnamed";
+	find_crl_issuer(item->crl, &has_issuer, &verified);
+	if (!has_issuer)
+		return "no_issuer";
+	if (!verified)
+		return "bad_signature";
+	switch (pgtls_advice_validity(info->this_update, info->next_update,
+								  GetCurrentTimestamp(), true))
+	{
+		case ENDED:
+			return "expired";
+		case NOT_YET:
+			return "not_yet_valid";
+		default:
+			return "current";
+	}
+}
+
+static void
+answer_crl(StringInfo record, FileKind kind, const FileItem *item, List *advice)
+{
+	CrlInfo		info;
+
+	pgtls_answer_put(record, file_kinds[kind].setting);
+	pgtls_answer_put(record, item->path != NULL ? item->path : files[kind].path);
+	pgtls_answer_put(record, item_state(kind, item));
+	if (item->crl == NULL)
+	{
+		for (int i = 0; i < 6; i++)
+			pgtls_answer_put(record, NULL);
+		pgtls_answer_put(record, "unreadable");
+		pgtls_answer_put(record, NULL);
+		pgtls_answer_put(record, item->problem);
+		pgtls_answer_send(record);
+		return;
+	}
+	if (!pgtls_crl_read(item->crl, &info))
+		out_of_memory();
+	pgtls_answer_put(record, info.issuer);
+	pgtls_answer_put(record, info.number);
+	put_time(record, info.this_update);
+	put_time(record, info.next_update);
+	pgtls_answer_put_int(record, info.revoked);
+	pgtls_answer_put_bool(record, info.delta);
+	pgtls_answer_put(record, crl_status(item, &info));
+	put_digest(record, true, &item->digest);
+	pgtls_answer_put(record, item_problem(advice, item));
+	pgtls_answer_send(record);
+	pgtls_crl_free(&info);
+}
+
+static void
+answer_crls(void)
+{
+	List	   *advice = make_advice();
+	StringInfoData record;
+
+	initStringInfo(&record);
+	for (int kind = CA_FILE; kind <= CRL_DIR; kind++)
+	{
+		ListCell   *lc;
+
+		foreach(lc, files[kind].disk)
+		{
+			const FileItem *item = lfirst(lc);
+
+			if (item->cert == NULL)
+				answer_crl(&record, kind, item, advice);
+		}
+		foreach(lc, files[kind].loaded)
+		{
+			const FileItem *item = lfirst(lc);
+
+			if (item->crl != NULL && !item->on_disk)
+				answer_crl(&record, kind, item, advice);
+		}
+	}
+}
+
+static bool
+answer_entry(const CrlEntry *entry, void *arg)
+{
+	StringInfo	record = arg;
+
+	pgtls_answer_put(record, entry->issuer);
+	pgtls_answer_put(record, entry->serial);
+	pgtls_answer_put_hex(record, entry->serial_bytes, entry->serial_len);
+	put_time(record, entry->revoked_at);
+	pgtls_answer_put(record, entry->reason);
+	pgtls_answer_send(record);
+	return true;
+}
+
+/* The entries of the CRLs in force: those loaded, and those of the directory. */
+static void
+answer_entries(void)
+{
+	StringInfoData record;
+	ListCell   *lc;
+
+	initStringInfo(&record);
+	collect_loaded();
+	if (context == NULL)
+		return;
+	foreach(lc, loaded_items)
+	{
+		const FileItem *item = lfirst(lc);
+
+		if (item->crl != NULL && !pgtls_crl_entries(item->crl, answer_entry, &record))
+			out_of_memory();
+	}
+	files[CRL_DIR].value = pgtls_reload_inherited_crl_dir();
+	if (!find_file(CRL_DIR))
+		return;
+	read_crl_dir();
+	foreach(lc, files[CRL_DIR].disk)
+	{
+		const FileItem *item = lfirst(lc);
+
+		if (item->crl != NULL && !item->misnamed &&
+			!pgtls_crl_entries(item->crl, answer_entry, &record))
+			out_of_memory();
+	}
+}
+
+/* The server certificate in force, in hexadecimal. */
+static void
+answer_server(void)
+{
+	SSL_CTX    *loaded;
+	StringInfoData record;
+	unsigned char *der = NULL;
+	int			len;
+
+	if (!pgtls_reload_loaded(&loaded) || loaded == NULL ||
+		SSL_CTX_get0_certificate(loaded) == NULL)
+		return;
+	len = i2d_X509(SSL_CTX_get0_certificate(loaded), &der);
+	if (len <= 0)
+		out_of_memory();
+	initStringInfo(&record);
+	pgtls_answer_put_hex(&record, der, len);
+	pgtls_answer_send(&record);
+}
+
+
+/* ----------------------------------------------------------------
+ *		Worker: findings
+ * ----------------------------------------------------------------
+ */
+
+static void
+answer_finding(const char *code, const char *object, const char *text)
+{
+	StringInfoData record;
+
+	initStringInfo(&record);
+	pgtls_answer_put(&record, code);
+	pgtls_answer_put(&record, object);
+	pgtls_answer_put(&record, text);
+	pgtls_answer_send(&record);
+	pfree(record.data);
+}
+
+static void
+answer_advice(List *advice)
+{
+	ListCell   *lc;
+
+	foreach(lc, advice)
+	{
+		const Advice *a = lfirst(lc);
+
+		answer_finding(a->code, a->object, a->text);
+	}
+}
+
+/*
+ * What is wrong with the files, and with what is loaded of them.  A dry run is
+ * made last, since it replaces the configuration of this process.
+ */
+static void
+answer_findings(void)
+{
+	bool		changed = false;
+	long		crl_size = 0;
+	CheckResult result;
+	ListCell   *lc;
+
+	answer_advice(make_advice());
+	if (context != NULL)
+		answer_advice(pgtls_advice_on_strength(context));
+
+	for (int kind = 0; kind < NUM_FILES; kind++)
+	{
+		const TlsFile *file = &files[kind];
+		const char *setting = file_kinds[kind].setting;
+
+		if (kind == KEY_FILE && file->problem != NULL && strstr(file->problem, "passphrase"))
+			answer_finding("key_passphrase", setting,
+						   psprintf("file \"%s\" %s", file->path, file->problem));
+		else if (kind == KEY_FILE && file->problem != NULL && strstr(file->problem, "refuses"))
+			answer_finding("key_permissions", setting,
+						   psprintf("file \"%s\" %s", file->path, file->problem));
+		else if (file->problem != NULL && kind != CRL_DIR)
+			answer_finding("file_problem", setting,
+						   psprintf("file \"%s\" %s", file->path, file->problem));
+		else if (file->problem != NULL && file->disk == NIL)
+			answer_finding("file_problem", setting,
+						   psprintf("directory \"%s\" %s", file->path, file->problem));
+		if (file->state != NULL && strcmp(file->state, "changed") == 0)
+		{
+			changed = true;
+			answer_finding("file_changed", setting,
+						   file->path == NULL ? psprintf("what was loaded is no longer configured") :
+						   psprintf("\"%s\" holds something else than what the server has loaded",
+									file->path));
+		}
+	}
+
+	foreach(lc, files[CRL_DIR].disk)
+	{
+		const FileItem *item = lfirst(lc);
+		bool		has_issuer;
+		bool		verified;
+
+		if (item->problem != NULL)
+			answer_finding("crl_dir_entry", "ssl_crl_dir",
+						   psprintf("file \"%s\": %s", item->path, item->problem));
+		else if (item->size > LARGE_CRL)
+			answer_finding("crl_dir_large", "ssl_crl_dir",
+						   psprintf("file \"%s\" holds a CRL of %ld kB, which each connection with a client certificate parses anew",
+									item->path, item->size / 1024));
+		if (item->crl == NULL || item->misnamed)
+			continue;
+		answer_advice(pgtls_advice_on_crl(item->crl));
+		find_crl_issuer(item->crl, &has_issuer, &verified);
+		if (has_issuer && !verified)
+			answer_finding("crl_bad_signature", "ssl_crl_dir",
+						   psprintf("the CRL in \"%s\" is not signed by the CA that it names: clients with certificates of this CA cannot connect",
+									item->path));
+	}
+	foreach(lc, loaded_items)
+	{
+		const FileItem *item = lfirst(lc);
+		bool		has_issuer;
+		bool		verified;
+
+		if (item->crl == NULL)
+			continue;
+		crl_size += item->size;
+		find_crl_issuer(item->crl, &has_issuer, &verified);
+		if (has_issuer && !verified)
+		{
+			char	   *issuer = pgtls_advice_name(X509_CRL_get_issuer(item->crl));
+
+			answer_finding("crl_bad_signature", issuer,
+						   psprintf("the CRL of \"%s\" is not signed by it: clients with certificates of this CA cannot connect",
+									issuer));
+		}
+	}
+
+	if (!changed && crl_size > MAX_DRY_RUN)
+		return;
+	pgtls_check_without_passphrase = true;
+	pgtls_check_make(false, &result);
+	if (!result.ok && !pgtls_check_needs_passphrase)
+		answer_finding("reload_would_fail", "ssl",
+					   psprintf("a reload would fail, and so would a restart: %s", result.error));
+}
+
+/* Main function of the worker. */
+void
+pgtls_files_main(Datum arg)
+{
+	char		kind = pgtls_answer_begin(arg);
+
+	if (kind == ASK_ENTRIES)
+		answer_entries();
+	else if (kind == ASK_SERVER)
+		answer_server();
+	else
+	{
+		inspect();
+		switch (kind)
+		{
+			case ASK_FILES:
+				answer_files();
+				break;
+			case ASK_CERTIFICATES:
+				answer_certificates();
+				break;
+			case ASK_CRLS:
+				answer_crls();
+				break;
+			case ASK_FINDINGS:
+				answer_findings();
+				break;
+		}
+	}
+	pgtls_answer_end();
+}
+
+
+/* ----------------------------------------------------------------
+ *		Caller
+ * ----------------------------------------------------------------
+ */
+
+/* A caller that makes each record a row. */
+typedef struct RowCaller
+{
+	const char *types;			/* pgtls_answer_add_row() */
+	ReturnSetInfo *rsinfo;
+	MemoryContext context;		/* for the values of one row */
+} RowCaller;
+
+static void
+take_row(StringInfo record, void *arg)
+{
+	RowCaller  *caller = arg;
+	MemoryContext oldcontext = MemoryContextSwitchTo(caller->context);
+	Row			row;
+
+	pgtls_row_begin(&row);
+	pgtls_answer_add_row(&row, record, caller->types);
+	pgtls_row_store(&row, caller->rsinfo);
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextReset(caller->context);
+}
+
+static void
+ask(char kind, AnswerCallback callback, void *arg)
+{
+	Question	question = {
+		.name = "pg_tls files",
+		.function = "pgtls_files_main",
+		.what = "a look at the TLS files",
+		.kind = kind,
+		.deadline = DT_NOEND
+	};
+
+	pgtls_require_preload();
+	pgtls_answer_ask(&question, callback, arg);
+}
+
+static Datum
+ask_rows(FunctionCallInfo fcinfo, char kind, const char *types)
+{
+	RowCaller	caller = {
+		.types = types,
+		.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo
+	};
+
+	InitMaterializedSRF(fcinfo, 0);
+	caller.context = AllocSetContextCreate(CurrentMemoryContext, "pg_tls row",
+										   ALLOCSET_DEFAULT_SIZES);
+	ask(kind, take_row, &caller);
+	MemoryContextDelete(caller.context);
+	return (Datum) 0;
+}
+
+/*
+ * pg_tls_files() returns SETOF record
+ *
+ * The view's rows.  This and those that follow raise an error without
+ * preloading, or if no worker can be started.
+ */
+Datum
+pg_tls_files(PG_FUNCTION_ARGS)
+{
+	return ask_rows(fcinfo, ASK_FILES, "tmtttttITttm");
+}
+
+/* pg_tls_certificates() returns SETOF record: the view's rows */
+Datum
+pg_tls_certificates(PG_FUNCTION_ARGS)
+{
+	return ask_rows(fcinfo, ASK_CERTIFICATES, "tittttntTTltltbbtbm");
+}
+
+/* pg_tls_crls() returns SETOF record: the view's rows */
+Datum
+pg_tls_crls(PG_FUNCTION_ARGS)
+{
+	return ask_rows(fcinfo, ASK_CRLS, "tmttnTTIbttm");
+}
+
+/*
+ * pg_tls_crl_entries() returns SETOF record
+ *
+ * The entries of all CRLs in force.
+ */
+Datum
+pg_tls_crl_entries(PG_FUNCTION_ARGS)
+{
+	return ask_rows(fcinfo, ASK_ENTRIES, "tntTt");
+}
+
+/* pg_tls_file_findings() returns SETOF record: a part of pg_tls_findings */
+Datum
+pg_tls_file_findings(PG_FUNCTION_ARGS)
+{
+	return ask_rows(fcinfo, ASK_FINDINGS, "tmm");
+}
+
+/* Take the server certificate: DER in hexadecimal. */
+static void
+take_server(StringInfo record, void *arg)
+{
+	*(char **) arg = pstrdup(pgtls_answer_get(record));
+}
+
+/*
+ * pg_tls_server_matches(host text) returns boolean
+ *
+ * Whether the server certificate in force is for that host, by libpq's rules.
+ * NULL if none is loaded, or it cannot be known.  Raises an error for an empty
+ * name, without preloading, or if no worker can be started.
+ */
+Datum
+pg_tls_server_matches(PG_FUNCTION_ARGS)
+{
+	char	   *host = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *hex = NULL;
+	unsigned char *der;
+	const unsigned char *p;
+	size_t		len;
+	X509	   *cert;
+	bool		result;
+
+	if (host[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("host name must not be empty")));
+	ask(ASK_SERVER, take_server, &hex);
+	if (hex == NULL)
+		PG_RETURN_NULL();
+	len = strlen(hex) / 2;
+	der = palloc(len);
+	(void) hex_decode(hex, 2 * len, (char *) der);
+	p = der;
+	cert = d2i_X509(NULL, &p, len);
+	if (cert == NULL)
+		out_of_memory();
+	result = pgtls_certificate_matches_host(cert, host);
+	X509_free(cert);
+	ERR_clear_error();
+	PG_RETURN_BOOL(result);
+}
