@@ -23,7 +23,8 @@ OBJS = \
 	src/row.o \
 	src/save.o \
 	src/session.o \
-	src/verify.o
+	src/verify.o \
+	src/watch.o
 PGFILEDESC = "pg_tls - see, check and reload TLS"
 
 EXTENSION = pg_tls

@@ -316,7 +316,7 @@ COMMENT ON COLUMN pg_tls_reloads.generation IS
 COMMENT ON COLUMN pg_tls_reloads.attempt_time IS
 'when the attempt began';
 COMMENT ON COLUMN pg_tls_reloads.trigger IS
-'startup, reload (of the configuration), or function (pg_tls_reload)';
+'startup, reload (of the configuration), function (pg_tls_reload), or watch (pg_tls.watch_files)';
 COMMENT ON COLUMN pg_tls_reloads.ok IS
 'it succeeded, and took effect for new connections; NULL while it goes on';
 COMMENT ON COLUMN pg_tls_reloads.error IS
@@ -763,6 +763,351 @@ COMMENT ON FUNCTION pg_stat_tls_reset() IS
 'forget what was counted and remembered of clients';
 
 --
+-- What is wrong
+--
+
+CREATE FUNCTION pg_tls_file_findings(
+    OUT code text,
+    OUT object text,
+    OUT finding text
+)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pg_tls_file_findings'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE COST 100000 ROWS 5;
+
+COMMENT ON FUNCTION pg_tls_file_findings() IS
+'the part of pg_tls_findings that concerns the server''s TLS files; includes a dry run of a reload, which asks for no passphrase';
+
+-- pg_hba_file_rules() is for superusers, since options hold passwords.  This
+-- lets through what the findings need, and nothing else; with the extension's
+-- owner's rights, the only such function here.
+CREATE FUNCTION pg_tls_hba_rules(
+    OUT rule integer,
+    OUT file text,
+    OUT line_number integer,
+    OUT type text,
+    OUT database text[],
+    OUT user_name text[],
+    OUT address text,
+    OUT netmask text,
+    OUT auth_method text,
+    OUT needs_certificate boolean,
+    OUT error text
+)
+RETURNS SETOF record
+LANGUAGE sql STRICT VOLATILE PARALLEL RESTRICTED ROWS 20
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT (row_number() OVER ())::integer,
+           -- a column since PostgreSQL 16, which can include other files
+           coalesce(to_jsonb(r) ->> 'file_name', current_setting('hba_file')),
+           line_number, type, database, user_name, address, netmask, auth_method,
+           coalesce('clientcert=verify-full' = ANY (options), false), error
+    FROM pg_catalog.pg_hba_file_rules() r
+$$;
+
+COMMENT ON FUNCTION pg_tls_hba_rules() IS
+'the lines of pg_hba.conf as the file is now, not as it was loaded; without their options';
+
+CREATE VIEW pg_tls_findings AS
+WITH kinds (code, severity, hint, reference) AS (
+    VALUES
+        ('tls_not_active', 'critical',
+         'See last_error in pg_tls_status, mend the file that it names, and call pg_tls_reload(). Until then clients with sslmode=prefer connect in clear text.',
+         'STIG V-233579, CIS 6.8'),
+        ('ssl_off', 'critical',
+         'Set ssl_cert_file and ssl_key_file, then ssl = on, and call pg_reload_conf().',
+         'STIG V-233579, CIS 6.8'),
+        ('reload_failed', 'critical',
+         'Mend what the message names, and call pg_tls_reload(). What was loaded before is still in force.',
+         'CIS 6.8'),
+        ('reload_would_fail', 'critical',
+         'Mend what the message names before the server is restarted; pg_tls_check() tells whether it is.',
+         'CIS 6.8'),
+        ('file_problem', 'critical',
+         'Put the right file there, then call pg_tls_check() and pg_tls_reload().',
+         'CIS 6.8'),
+        ('dh_params_problem', 'info',
+         'Put parameters in PEM there, or unset ssl_dh_params_file: the server has good ones of its own.',
+         NULL),
+        ('file_changed', 'warning',
+         'Call pg_tls_check(), pg_tls_check_sessions() and pg_tls_reload(); or set pg_tls.watch_files = reload.',
+         NULL),
+        ('key_permissions', 'critical',
+         'chmod 0600 the file, or give it to root with mode 0640 and the group of the servers user.',
+         'STIG V-233602'),
+        ('key_passphrase', 'info',
+         'Set ssl_passphrase_command and ssl_passphrase_command_supports_reload = on, or renewals need a restart.',
+         'STIG V-233602'),
+        ('server_certificate_expired', 'critical',
+         'Renew the certificate, and call pg_tls_reload().',
+         'STIG V-233577, CIS 6.8'),
+        ('server_certificate_expiring', 'warning',
+         'Renew the certificate, and call pg_tls_reload(); pg_tls.expiry_warning says how early this is told.',
+         'CIS 6.8'),
+        ('server_certificate_not_yet_valid', 'critical',
+         'Check the clock, or wait until it is valid.',
+         'CIS 6.8'),
+        ('server_certificate_purpose', 'critical',
+         'Have a certificate issued with the extended key usage serverAuth.',
+         'STIG V-233577, CIS 6.8'),
+        ('server_certificate_self_signed', 'warning',
+         'Have a certificate issued by a CA that the clients trust, so that sslmode=verify-full works.',
+         'STIG V-233603, CIS 6.8'),
+        ('server_certificate_no_san', 'warning',
+         'Have a certificate issued with the host names that clients use as subject alternative names.',
+         'STIG V-233611, CIS 6.8'),
+        ('server_chain_disordered', 'critical',
+         'Put the certificates into ssl_cert_file in order: the servers, its issuers, and so on.',
+         'STIG V-233577, CIS 6.8'),
+        ('server_chain_incomplete', 'critical',
+         'Add the intermediate certificates to ssl_cert_file, the servers own first.',
+         'STIG V-233577, CIS 6.8'),
+        ('server_chain_expired', 'critical',
+         'Replace the intermediate certificate in ssl_cert_file, and call pg_tls_reload().',
+         'STIG V-233577, CIS 6.8'),
+        ('server_chain_expiring', 'warning',
+         'Replace the intermediate certificate in ssl_cert_file, and call pg_tls_reload().',
+         'CIS 6.8'),
+        ('server_chain_not_yet_valid', 'critical',
+         'Check the clock, or wait until it is valid.',
+         'CIS 6.8'),
+        ('ca_expired', 'critical',
+         'Remove the CA from ssl_ca_file, or add its renewed certificate, and call pg_tls_reload().',
+         'STIG V-233577'),
+        ('ca_expiring', 'warning',
+         'Add the CAs renewed certificate to ssl_ca_file beside the old one, and call pg_tls_reload().',
+         'STIG V-233577'),
+        ('ca_not_yet_valid', 'critical',
+         'Check the clock, or wait until it is valid.',
+         'STIG V-233577'),
+        ('ca_without_crl', 'critical',
+         'Add a CRL of this CA to ssl_crl_file, each CA in a chain needs one, and call pg_tls_reload().',
+         'STIG V-233577'),
+        ('crl_expired', 'critical',
+         'Fetch the new CRL of this CA, put it into ssl_crl_file, and call pg_tls_reload().',
+         'STIG V-233577'),
+        ('crl_expiring', 'warning',
+         'Fetch the new CRL of this CA, put it into ssl_crl_file, and call pg_tls_reload().',
+         'STIG V-233577'),
+        ('crl_not_yet_valid', 'critical',
+         'Check the clock, or use the CRL before it.',
+         'STIG V-233577'),
+        ('crl_bad_signature', 'critical',
+         'Fetch the CRL again, from the CA that signed the certificates.',
+         'STIG V-233577'),
+        ('crl_delta', 'critical',
+         'Use the complete CRL: the server would take it for that, or refuse all clients of this CA.',
+         'STIG V-233577'),
+        ('crl_dir_entry', 'warning',
+         'Run openssl rehash on the directory, and remove what is of no use.',
+         'STIG V-233577'),
+        ('crl_dir_large', 'info',
+         'Put this CRL into ssl_crl_file: there it is parsed once for each reload.',
+         NULL),
+        ('weak_key', 'warning',
+         'Have a certificate issued for a key of at least 2048 bits of RSA, or 256 of an elliptic curve.',
+         'STIG V-233619, CIS 6.10'),
+        ('weak_signature', 'warning',
+         'Have the certificate issued again, signed by means of SHA-256 or better.',
+         'STIG V-233619, CIS 6.10'),
+        ('weak_cipher_allowed', 'warning',
+         'Set ssl_ciphers = HIGH:!aNULL:!3DES or stricter, and call pg_tls_reload().',
+         'STIG V-233619, CIS 6.10'),
+        ('tls_version_allowed', 'warning',
+         'Set ssl_min_protocol_version = TLSv1.2 or TLSv1.3, and call pg_tls_reload().',
+         'STIG V-233619, CIS 6.9'),
+        ('tls_version_seen', 'warning',
+         'Bring these clients up to date: see pg_stat_tls_clients. pg_stat_tls_reset() forgets the past.',
+         'STIG V-233619, CIS 6.9'),
+        ('no_post_quantum', 'info',
+         'Add X25519MLKEM768 at the beginning of ssl_groups, and call pg_tls_reload().',
+         NULL),
+        ('hba_clear_text', 'warning',
+         'Make it hostssl in pg_hba.conf, or set pg_tls.require_encryption = on.',
+         'STIG V-233579, CIS 6.8'),
+        ('hba_clear_text_password', 'critical',
+         'Make it hostssl in pg_hba.conf, or use scram-sha-256. pg_tls.require_encryption refuses only once the password has been sent.',
+         'STIG V-233519, CIS 6.8'),
+        ('hba_trust', 'critical',
+         'Use scram-sha-256 or cert in place of trust.',
+         'STIG V-233612'),
+        ('hba_error', 'critical',
+         'Mend the line: a reload ignores the whole file, and a restart fails.',
+         NULL),
+        ('clear_text_session', 'warning',
+         'Have these clients connect with sslmode=verify-full: see pg_stat_tls WHERE encryption = none.',
+         'STIG V-233579, CIS 6.8'),
+        ('clear_text_seen', 'warning',
+         'Have these clients connect with sslmode=verify-full: see pg_stat_tls_clients. pg_stat_tls_reset() forgets the past.',
+         'STIG V-233579, CIS 6.8'),
+        ('session_not_acceptable', 'critical',
+         'See pg_stat_tls WHERE NOT acceptable. pg_terminate_backend() ends a session, pg_tls.invalid_sessions = terminate all such ones.',
+         'STIG V-233577, V-233613'),
+        ('client_certificate_expired', 'warning',
+         'Have the client use a renewed certificate: it cannot connect again with this one.',
+         'STIG V-233577'),
+        ('client_certificate_expiring', 'warning',
+         'Have the certificate renewed: from its end on the client cannot connect.',
+         'STIG V-233577'),
+        ('client_certificate_shared', 'info',
+         'Give each role a certificate of its own, so that it can be revoked by itself.',
+         'STIG V-233612, V-233615')
+),
+status AS MATERIALIZED (
+    SELECT * FROM pg_tls_status()
+),
+sessions AS MATERIALIZED (
+    SELECT t.*, a.client_addr
+    FROM pg_stat_tls() t JOIN pg_catalog.pg_stat_get_activity(NULL) a USING (pid)
+),
+clients AS MATERIALIZED (
+    SELECT *,
+           client_addr IS NOT NULL AND NOT client_addr <<= '127.0.0.0/8' AND client_addr <> '::1' AS remote
+    FROM pg_stat_tls_clients()
+),
+certificates AS MATERIALIZED (
+    SELECT * FROM pg_stat_tls_client_certificates()
+),
+-- of the lines that admit TCP connections: does one admit them in clear text,
+-- and from elsewhere, before a line that refuses that for all?
+lines AS MATERIALIZED (
+    SELECT *,
+           type IN ('host', 'hostnossl', 'hostnogssenc') AND auth_method <> 'reject' AS clear_text,
+           type = 'hostnossl' AND auth_method = 'reject'
+               AND 'all' = ANY (database) AND 'all' = ANY (user_name) AS refuses,
+           'replication' = ANY (database) AS replication,
+           format('line %s of %s', line_number, regexp_replace(file, '.*/', '')) AS object,
+           address LIKE '127.%' OR address IN ('::1', 'localhost', 'samehost') AS is_local,
+           address = 'all' OR (address = '0.0.0.0' AND netmask = '0.0.0.0') AS any_ipv4,
+           address = 'all' OR (address = '::' AND netmask = '::') AS any_ipv6
+    FROM pg_tls_hba_rules()
+),
+open_lines AS (
+    SELECT *
+    FROM lines l
+    WHERE clear_text AND NOT is_local
+      AND NOT ((address LIKE '%:%'
+                OR EXISTS (SELECT FROM lines r WHERE r.refuses AND r.any_ipv4 AND r.rule < l.rule
+                                                 AND r.replication >= l.replication))
+               AND (address ~ '^[0-9.]+$'
+                    OR EXISTS (SELECT FROM lines r WHERE r.refuses AND r.any_ipv6 AND r.rule < l.rule
+                                                     AND r.replication >= l.replication)))
+),
+listening (reachable) AS (
+    SELECT EXISTS (SELECT
+                   FROM regexp_split_to_table(current_setting('listen_addresses'), '\s*,\s*') a
+                   WHERE a <> '' AND a NOT LIKE '127.%' AND a NOT IN ('::1', 'localhost'))
+),
+notice (expiry) AS (
+    SELECT current_setting('pg_tls.expiry_warning')::interval
+),
+found (code, object, finding) AS (
+    SELECT code, object, finding FROM pg_tls_file_findings()
+    UNION ALL
+    SELECT 'tls_not_active', 'ssl',
+           'the setting "ssl" is on, but the server has no TLS configuration loaded, and offers no TLS'
+    FROM status WHERE ssl_setting AND NOT active
+    UNION ALL
+    SELECT 'ssl_off', 'ssl', 'the server offers no TLS' FROM status WHERE NOT ssl_setting
+    UNION ALL
+    SELECT 'reload_failed', 'ssl',
+           format('the last attempt to load the TLS files, at %s, failed: %s',
+                  last_attempt_time::timestamptz(0), last_error)
+    FROM status WHERE NOT last_attempt_ok
+    UNION ALL
+    SELECT 'weak_cipher_allowed', 'ssl_ciphers', format('the server offers %s', string_agg(cipher, ', '))
+    FROM status, regexp_split_to_table(ciphers, ':') cipher
+    WHERE cipher ~ '(^|-)(NULL|RC4|DES-CBC3?)-|^(EXP|ADH|AECDH)'
+    HAVING count(*) > 0
+    UNION ALL
+    SELECT 'tls_version_allowed', 'ssl_min_protocol_version',
+           format('the server offers %s', coalesce(min_version, 'any version of TLS'))
+    FROM status WHERE active AND coalesce(min_version, '') NOT IN ('TLSv1.2', 'TLSv1.3')
+    UNION ALL
+    SELECT 'tls_version_seen', usename,
+           format('role "%s" has connected with %s in %s sessions, the last at %s',
+                  usename, version, sum(sessions), max(last_seen)::timestamptz(0))
+    FROM clients WHERE version IN ('SSLv3', 'TLSv1', 'TLSv1.1') GROUP BY usename, version
+    UNION ALL
+    SELECT 'no_post_quantum', 'ssl_groups',
+           format('the server offers no post-quantum key exchange, though %s has it', openssl_version)
+    FROM status
+    WHERE active AND openssl_version ~ '^OpenSSL (3\.[5-9]|3\.[1-9][0-9]|[4-9]|[1-9][0-9])'
+      AND current_setting('server_version_num')::integer >= 180000 AND groups !~* 'MLKEM'
+    UNION ALL
+    SELECT 'hba_clear_text', object,
+           format('line %s (%s) admits connections in clear text from %s', line_number, type, address)
+    FROM open_lines, listening
+    WHERE reachable AND NOT current_setting('pg_tls.require_encryption')::boolean
+    UNION ALL
+    SELECT 'hba_clear_text_password', object,
+           format('line %s (%s) lets clients from %s send passwords in clear text, by %s',
+                  line_number, type, address, auth_method)
+    FROM open_lines, listening
+    WHERE reachable AND auth_method IN ('password', 'ldap', 'radius', 'pam', 'bsd')
+    UNION ALL
+    SELECT 'hba_trust', object,
+           format('line %s (%s) lets anybody from %s in without authentication', line_number, type, address)
+    FROM lines
+    WHERE type <> 'local' AND auth_method = 'trust' AND NOT needs_certificate
+    UNION ALL
+    SELECT 'hba_error', object,
+           format('line %s: %s', line_number, error)
+    FROM lines WHERE error IS NOT NULL
+    UNION ALL
+    SELECT 'clear_text_session', 'sessions',
+           format('%s sessions are connected over the network in clear text', count(*))
+    FROM sessions
+    WHERE encryption = 'none' AND NOT client_addr <<= '127.0.0.0/8' AND client_addr <> '::1'
+    HAVING count(*) > 0
+    UNION ALL
+    SELECT 'clear_text_seen', usename,
+           format('role "%s" has connected in clear text in %s sessions from %s addresses, the last at %s',
+                  usename, sum(sessions), count(DISTINCT client_addr), max(last_seen)::timestamptz(0))
+    FROM clients WHERE encryption = 'none' AND remote GROUP BY usename
+    UNION ALL
+    SELECT 'session_not_acceptable', client_dn,
+           format('%s sessions are connected with certificate %s, which would not be let in again: %s',
+                  count(*), client_fingerprint, min(chain_error))
+    FROM sessions WHERE NOT acceptable GROUP BY client_fingerprint, client_dn
+    UNION ALL
+    SELECT 'client_certificate_expired', client_dn,
+           format('%s sessions are connected with certificate %s, which ended at %s',
+                  count(*), client_fingerprint, client_not_after)
+    FROM sessions WHERE client_not_after <= clock_timestamp()
+    GROUP BY client_fingerprint, client_dn, client_not_after
+    UNION ALL
+    SELECT 'client_certificate_expiring', subject_dn,
+           format('certificate %s, used by role "%s" at %s, ends at %s',
+                  fingerprint, usename, last_seen::timestamptz(0), not_after)
+    FROM certificates, notice
+    WHERE not_after > clock_timestamp() AND not_after < clock_timestamp() + expiry
+    UNION ALL
+    SELECT 'client_certificate_shared', min(subject_dn),
+           format('certificate %s is used by the roles %s', fingerprint, string_agg(format('"%s"', usename), ', ' ORDER BY usename))
+    FROM certificates GROUP BY fingerprint HAVING count(DISTINCT usename) > 1
+)
+SELECT coalesce(severity, 'warning') AS severity, found.code, object, finding, hint, reference
+FROM found LEFT JOIN kinds USING (code)
+ORDER BY array_position(ARRAY['critical', 'warning', 'info'], severity), found.code, object, finding;
+
+COMMENT ON VIEW pg_tls_findings IS
+'what is wrong with the TLS of this server and its clients, or soon will be, worst first; no rows where all is well';
+COMMENT ON COLUMN pg_tls_findings.severity IS
+'critical (somebody is kept out or unprotected, or the next restart fails), warning or info';
+COMMENT ON COLUMN pg_tls_findings.code IS
+'what kind of finding it is; stays the same in all versions';
+COMMENT ON COLUMN pg_tls_findings.object IS
+'the setting, certificate, CRL, role or line that it is about';
+COMMENT ON COLUMN pg_tls_findings.finding IS
+'the fact';
+COMMENT ON COLUMN pg_tls_findings.hint IS
+'what to do';
+COMMENT ON COLUMN pg_tls_findings.reference IS
+'items of the Crunchy Data PostgreSQL STIG (V3R1) and the CIS PostgreSQL Benchmarks (13 to 16) that it bears on';
+
+--
 -- Any certificate
 --
 
@@ -879,3 +1224,8 @@ GRANT EXECUTE ON FUNCTION pg_tls_server_matches(text) TO pg_monitor;
 GRANT SELECT ON pg_tls_files TO pg_monitor;
 GRANT SELECT ON pg_tls_certificates TO pg_monitor;
 GRANT SELECT ON pg_tls_crls TO pg_monitor;
+REVOKE ALL ON FUNCTION pg_tls_file_findings() FROM PUBLIC;
+REVOKE ALL ON FUNCTION pg_tls_hba_rules() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION pg_tls_file_findings() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION pg_tls_hba_rules() TO pg_monitor;
+GRANT SELECT ON pg_tls_findings TO pg_monitor;

@@ -135,14 +135,12 @@ find_unreadable_type(void)
 	return NULL;
 }
 
-/* The dry run itself.  Everything is left to the end of the process. */
+/* Read the configuration, and load the files. */
 static void
 load(CheckResult *result)
 {
 	memset(result, 0, sizeof(*result));
 
-	emit_log_hook = collect_message;
-	SetConfigOption("log_min_messages", "debug3", PGC_SUSET, PGC_S_OVERRIDE);
 	reading_settings = true;
 	ProcessConfigFile(PGC_SIGHUP);
 	reading_settings = false;
@@ -284,7 +282,14 @@ send_result(const CheckResult *result)
 void
 pgtls_check_make(bool sessions, CheckResult *result)
 {
+	emit_log_hook_type next_emit_log = emit_log_hook;
+	char	   *log_level = pstrdup(GetConfigOption("log_min_messages", false, false));
+
+	emit_log_hook = collect_message;
+	SetConfigOption("log_min_messages", "debug3", PGC_SUSET, PGC_S_OVERRIDE);
 	load(result);
+	SetConfigOption("log_min_messages", log_level, PGC_SUSET, PGC_S_OVERRIDE);
+	emit_log_hook = next_emit_log;
 	if (new_context == NULL || pgtls_answer_unwanted)
 		return;
 	add_warnings(result);

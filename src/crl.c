@@ -199,6 +199,8 @@ pgtls_crl_entries(X509_CRL *crl, CrlEntryCallback callback, void *arg)
 		entry.serial = entry.serial_len > MAX_DECIMAL_BYTES ? NULL : number;
 		entry.revoked_at = pgtls_ossl_time(X509_REVOKED_get0_revocationDate(revoked));
 		entry.reason = entry_reason(revoked);
+		if (X509_REVOKED_get_ext_count(revoked) > 0)
+			ERR_clear_error();	/* one of them may not be what it should be */
 		ok = number != NULL && callback(&entry, arg);
 		if (number != buf)
 			OPENSSL_free(number);

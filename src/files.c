@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "libpq/libpq.h"
+#include "postmaster/postmaster.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -103,6 +104,8 @@ typedef struct TlsFile
 	struct stat st;
 	const char *state;			/* NULL where it cannot be known */
 	char	   *problem;
+	const char *code;			/* of that in pg_tls_findings */
+	bool		encrypted;		/* a private key that needs a passphrase */
 	List	   *disk;			/* of FileItem *, in their order */
 	List	   *loaded;			/* likewise, of those from this file */
 	bool		has_loaded_digest;
@@ -538,8 +541,15 @@ read_key(void)
 	}
 	else if (!asked)
 		file->problem = "holds no private key in PEM";
-	else if (ssl_passphrase_command[0] == '\0' || !ssl_passphrase_command_supports_reload)
-		file->problem = "needs a passphrase, so that a reload cannot load it";
+	else
+	{
+		file->encrypted = true;
+		if (ssl_passphrase_command[0] == '\0' || !ssl_passphrase_command_supports_reload)
+		{
+			file->problem = "needs a passphrase, so that a reload cannot load it";
+			file->code = "key_passphrase";
+		}
+	}
 	BIO_free(bio);
 	ERR_clear_error();
 }
@@ -562,6 +572,9 @@ check_key_permissions(void)
 		file->problem = "can be used by group or world, which the server refuses: it has to have mode 0600 or less";
 	else if (st->st_uid == 0 && (st->st_mode & (S_IWGRP | S_IXGRP | S_IRWXO)) != 0)
 		file->problem = "can be used by world or written by its group, which the server refuses: as root's it has to have mode 0640 or less";
+	else
+		return;
+	file->code = "key_permissions";
 }
 
 static void
@@ -821,8 +834,7 @@ compare_file(FileKind kind)
 
 	if (file->state != NULL && strcmp(file->state, "unset") != 0)
 		return;
-	if (file->state == NULL && !file->has_disk_digest && kind != CRL_DIR &&
-		!(kind == KEY_FILE && (file->problem == NULL || strstr(file->problem, "passphrase"))))
+	if (file->state == NULL && !file->has_disk_digest && kind != CRL_DIR && !file->encrypted)
 		file->state = "unreadable";
 	else if (context == NULL)
 		return;					/* nothing to compare with */
@@ -1119,6 +1131,41 @@ answer_certificates(void)
 	}
 }
 
+/*
+ * What is to be said of what is loaded: a List of Advice *.  This and the next
+ * one are for other workers.
+ */
+List *
+pgtls_files_advice(void)
+{
+	is_known = pgtls_reload_loaded(&context);
+	return make_advice();
+}
+
+/*
+ * The settings whose files on disk are not what is loaded, NULL for none, or
+ * where that cannot be known.
+ */
+char *
+pgtls_files_changed(void)
+{
+	StringInfoData buf;
+
+	inspect();
+	initStringInfo(&buf);
+	for (int kind = 0; kind < NUM_FILES && is_known; kind++)
+	{
+		const char *state = files[kind].state;
+
+		if (kind == CRL_DIR || (state == NULL && context != NULL) ||
+			(state != NULL && (strcmp(state, "current") == 0 || strcmp(state, "unset") == 0)) ||
+			(kind == DH_FILE && (state == NULL || strcmp(state, "changed") != 0)))
+			continue;
+		appendStringInfo(&buf, "%s%s", buf.len > 0 ? ", " : "", file_kinds[kind].setting);
+	}
+	return buf.len > 0 ? buf.data : NULL;
+}
+
 /* Whether there is an issuer of a CRL, and whether its key has signed it. */
 static void
 find_crl_issuer(X509_CRL *crl, bool *has_issuer, bool *verified)
@@ -1343,6 +1390,8 @@ answer_findings(void)
 	CheckResult result;
 	ListCell   *lc;
 
+	if (!EnableSSL)
+		return;
 	answer_advice(make_advice());
 	if (context != NULL)
 		answer_advice(pgtls_advice_on_strength(context));
@@ -1352,18 +1401,13 @@ answer_findings(void)
 		const TlsFile *file = &files[kind];
 		const char *setting = file_kinds[kind].setting;
 
-		if (kind == KEY_FILE && file->problem != NULL && strstr(file->problem, "passphrase"))
-			answer_finding("key_passphrase", setting,
-						   psprintf("file \"%s\" %s", file->path, file->problem));
-		else if (kind == KEY_FILE && file->problem != NULL && strstr(file->problem, "refuses"))
-			answer_finding("key_permissions", setting,
-						   psprintf("file \"%s\" %s", file->path, file->problem));
-		else if (file->problem != NULL && kind != CRL_DIR)
-			answer_finding("file_problem", setting,
-						   psprintf("file \"%s\" %s", file->path, file->problem));
-		else if (file->problem != NULL && file->disk == NIL)
-			answer_finding("file_problem", setting,
-						   psprintf("directory \"%s\" %s", file->path, file->problem));
+		/* of files in the directory, each is told of below */
+		if (file->problem != NULL && (kind != CRL_DIR || file->disk == NIL))
+			answer_finding(file->code != NULL ? file->code :
+						   kind == DH_FILE ? "dh_params_problem" : "file_problem",
+						   setting,
+						   psprintf("%s \"%s\" %s", kind == CRL_DIR ? "directory" : "file",
+									file->path, file->problem));
 		if (file->state != NULL && strcmp(file->state, "changed") == 0)
 		{
 			changed = true;

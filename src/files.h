@@ -8,7 +8,12 @@
 #ifndef PGTLS_FILES_H
 #define PGTLS_FILES_H
 
+#include "nodes/pg_list.h"
 #include "ossl.h"
+
+/* For workers. */
+extern List *pgtls_files_advice(void);
+extern char *pgtls_files_changed(void);
 
 /* Main function of the worker. */
 extern PGDLLEXPORT void pgtls_files_main(Datum arg);

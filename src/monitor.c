@@ -6,6 +6,9 @@
  * The monitor is a standing worker, connected to no database, that does what
  * has to be done in time without anybody asking.
  *
+ * The watch (watch.c) is another, which is started when the TLS files have
+ * changed, or what is loaded of them may soon end.
+ *
  * The verifier is a process that the monitor has started when the verdicts on
  * connected sessions may have changed: after a reload, when the clock brings
  * a change, or when files appeared in ssl_crl_dir.  It is forked from the
@@ -39,15 +42,16 @@
 #include "reload.h"
 #include "save.h"
 #include "session.h"
+#include "watch.h"
 
 /* While something is to be done that cannot be done yet, try so often. */
 #define RETRY_INTERVAL	1000	/* milliseconds */
 
 /*
- * A verifier that takes longer than this is ended: a FIFO in ssl_crl_dir, say,
- * would hold it up for ever, and with it all verdicts.
+ * A worker that takes longer than this is ended: a FIFO in ssl_crl_dir, say,
+ * would hold the verifier up for ever, and with it all verdicts.
  */
-#define VERIFIER_LIMIT	(10 * USECS_PER_MINUTE)
+#define WORKER_LIMIT	(10 * USECS_PER_MINUTE)
 
 /* How often the save file is written. */
 #define SAVE_INTERVAL	USECS_PER_MINUTE
@@ -353,9 +357,17 @@ crl_dir_state(void)
 	return state;
 }
 
-/* A verifier that was started, or is yet to be. */
-static BackgroundWorkerHandle *verifier = NULL;
-static TimestampTz verifier_start;
+/* A worker that was started, or is yet to be. */
+typedef struct Task
+{
+	const char *name;
+	const char *function;
+	BackgroundWorkerHandle *handle; /* NULL if it does not run */
+	TimestampTz start;
+} Task;
+
+static Task verifier = {"pg_tls verifier", "pgtls_verifier_main", NULL, 0};
+static Task watch = {"pg_tls watch", "pgtls_watch_main", NULL, 0};
 static bool verifier_wanted = false;
 static JudgeScope verifier_scope = JUDGE_DUE;
 
@@ -366,39 +378,74 @@ want_verifier(JudgeScope scope)
 	verifier_scope = Max(verifier_scope, scope);
 }
 
-/* Start the verifier if it is wanted; false if there is one, or it has to wait. */
+/* Whether a worker runs; it is ended if it takes too long. */
 static bool
-start_verifier(void)
+is_running(Task *task)
 {
-	BackgroundWorker worker;
 	pid_t		pid;
 
-	if (verifier != NULL)
+	if (task->handle == NULL)
+		return false;
+	if (GetBackgroundWorkerPid(task->handle, &pid) != BGWH_STOPPED)
 	{
-		if (GetBackgroundWorkerPid(verifier, &pid) != BGWH_STOPPED)
-		{
-			if (GetCurrentTimestamp() > verifier_start + VERIFIER_LIMIT)
-				TerminateBackgroundWorker(verifier);
-			return false;
-		}
-		pfree(verifier);
-		verifier = NULL;
-	}
-	if (!verifier_wanted)
+		if (GetCurrentTimestamp() > task->start + WORKER_LIMIT)
+			TerminateBackgroundWorker(task->handle);
 		return true;
+	}
+	pfree(task->handle);
+	task->handle = NULL;
+	return false;
+}
 
-	pgtls_monitor_worker(&worker, "pg_tls verifier", "pgtls_verifier_main");
-	worker.bgw_main_arg = Int32GetDatum(verifier_scope);
+/* Start a worker; false if there is no free slot. */
+static bool
+start_task(Task *task, Datum arg)
+{
+	BackgroundWorker worker;
+
+	pgtls_monitor_worker(&worker, task->name, task->function);
+	worker.bgw_main_arg = arg;
 	worker.bgw_notify_pid = MyProcPid;
-	if (!RegisterDynamicBackgroundWorker(&worker, &verifier))
+	if (!RegisterDynamicBackgroundWorker(&worker, &task->handle))
 	{
-		verifier = NULL;
+		task->handle = NULL;
 		return false;
 	}
-	verifier_wanted = false;
-	verifier_scope = JUDGE_DUE;
-	verifier_start = GetCurrentTimestamp();
-	return false;				/* look whether it ends */
+	task->start = GetCurrentTimestamp();
+	return true;
+}
+
+/* Start what is wanted; false if something runs, or has to wait. */
+static bool
+start_workers(long *timeout)
+{
+	bool		idle = true;
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz next = DT_NOEND;
+
+	if (is_running(&verifier))
+		idle = false;
+	else if (verifier_wanted)
+	{
+		idle = false;
+		if (start_task(&verifier, Int32GetDatum(verifier_scope)))
+		{
+			verifier_wanted = false;
+			verifier_scope = JUDGE_DUE;
+		}
+	}
+
+	if (is_running(&watch))
+		idle = false;
+	else if (pgtls_watch_is_due(now, watch_interval, &next))
+	{
+		idle = false;
+		if (start_task(&watch, Int32GetDatum(pgtls_watch_task())))
+			pgtls_watch_started();
+	}
+	if (next != DT_NOEND)
+		*timeout = Min(*timeout, Max((next - now) / 1000, 0) + 1);
+	return idle;
 }
 
 /* Want the verifier if verdicts are due; or else lower the timeout to when. */
@@ -480,6 +527,7 @@ pgtls_monitor_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 			timeout = Min(watch_interval, SAVE_INTERVAL / 1000);
 			want_verifier(JUDGE_DUE);
+			pgtls_watch_settings_changed();
 		}
 		new_crl_dir = crl_dir_state();
 		if (new_crl_dir != crl_dir)
@@ -492,7 +540,7 @@ pgtls_monitor_main(Datum arg)
 			pgtls_save_store();
 			next_save = GetCurrentTimestamp() + SAVE_INTERVAL;
 		}
-		if (!start_verifier())
+		if (!start_workers(&timeout))
 			timeout = Min(timeout, RETRY_INTERVAL);
 
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

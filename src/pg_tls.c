@@ -25,6 +25,7 @@
 #include "reload.h"
 #include "save.h"
 #include "session.h"
+#include "watch.h"
 
 PG_MODULE_MAGIC_EXT(.name = "pg_tls", .version = PGTLS_VERSION);
 
@@ -41,6 +42,7 @@ static const struct
 }			areas[] = {
 	{"pg_tls reloads", pgtls_reload_shmem_size, pgtls_reload_shmem_init},
 	{"pg_tls monitor", pgtls_monitor_shmem_size, pgtls_monitor_shmem_init},
+	{"pg_tls watch", pgtls_watch_shmem_size, pgtls_watch_shmem_init},
 	{"pg_tls handshakes", pgtls_handshake_shmem_size, pgtls_handshake_shmem_init},
 	{"pg_tls inventory", pgtls_inventory_shmem_size, pgtls_inventory_shmem_init},
 	{"pg_tls sessions", pgtls_session_shmem_size, pgtls_session_shmem_init},
@@ -120,6 +122,7 @@ _PG_init(void)
 	pgtls_save_define_settings();
 	pgtls_monitor_define_settings();
 	pgtls_prepare_define_settings();
+	pgtls_watch_define_settings();
 	MarkGUCPrefixReserved("pg_tls");
 
 	pgtls_install_shmem_request(shmem_request, prev_shmem_request);

@@ -75,7 +75,8 @@ typedef enum LoadTrigger
 {
 	TRIGGER_STARTUP,
 	TRIGGER_RELOAD,
-	TRIGGER_FUNCTION
+	TRIGGER_FUNCTION,
+	TRIGGER_WATCH
 } LoadTrigger;
 
 /* Who gave the passphrase of the private key. */
@@ -92,7 +93,8 @@ typedef struct LoadAttempt
 {
 	int64		attempt;
 	int64		generation;		/* 0 unless it succeeded */
-	uint32		request;		/* requests of pg_tls_reload() that it saw */
+	uint32		request;		/* requests that it saw */
+	uint32		watch_request;	/* those of the watch among them */
 	LoadOutcome outcome;
 	LoadTrigger trigger;
 	TimestampTz time;
@@ -142,6 +144,7 @@ typedef struct ReloadShared
 	 * requests that were made before it began.
 	 */
 	pg_atomic_uint32 requests;
+	pg_atomic_uint32 watch_requests;	/* those of the watch among them */
 
 	/*
 	 * How often ssl_crl_dir was found changed.  Connections read it anew, so
@@ -174,9 +177,10 @@ static struct stat loaded_key_file;
 static struct stat loaded_dh_file;
 static uint32 crl_changes = 0;
 
-/* What "requests" was before the settings of a reload were read. */
+/* What the requests were before the settings of a reload were read. */
 static bool sighup_seen = false;
 static uint32 sighup_request;
+static uint32 sighup_watch_request;
 
 /* Of the pending attempt. */
 static SSL_CTX *pending_context = NULL;
@@ -345,12 +349,21 @@ note_passphrase(char *buf, int size, int rwflag, void *userdata)
 	return passphrase_callback(buf, size, rwflag, userdata);
 }
 
+/* Note which requests for a reload there are. */
+static void
+see_requests(void)
+{
+	sighup_request = shared != NULL ? pg_atomic_read_u32(&shared->requests) : 0;
+	sighup_watch_request = shared != NULL ? pg_atomic_read_u32(&shared->watch_requests) : 0;
+}
+
 /* openssl_tls_init_hook: a load begins. */
 static void
 tls_load_begins(SSL_CTX *context, bool isServerStart)
 {
 	LoadAttempt *attempt;
 	uint32		request;
+	uint32		watch_request;
 
 	/* core's default, which sets up the passphrase callback, or another's */
 	prev_tls_init(context, isServerStart);
@@ -367,22 +380,26 @@ tls_load_begins(SSL_CTX *context, bool isServerStart)
 		commit_pending(false);
 
 	INSTR_TIME_SET_CURRENT(pending_start);
-	if (sighup_seen)
-		request = sighup_request;
-	else
-		request = shared != NULL ? pg_atomic_read_u32(&shared->requests) : 0;
+	if (!sighup_seen)
+		see_requests();
+	request = sighup_request;
+	watch_request = sighup_watch_request;
 	sighup_seen = false;
 	state.attempts++;
 	attempt = &history[history_index(state.attempts)];
 	memset(attempt, 0, sizeof(LoadAttempt));
 	attempt->attempt = state.attempts;
 	attempt->request = request;
+	attempt->watch_request = watch_request;
 	attempt->outcome = LOAD_PENDING;
 	attempt->time = GetCurrentTimestamp();
 	attempt->duration = -1;
 	attempt->server_not_after = PGTLS_NO_TIME;
 	if (isServerStart)
 		attempt->trigger = TRIGGER_STARTUP;
+	else if (state.attempts > 1 &&
+			 watch_request != history[history_index(state.attempts - 1)].watch_request)
+		attempt->trigger = TRIGGER_WATCH;
 	else if (state.attempts > 1 &&
 			 request != history[history_index(state.attempts - 1)].request)
 		attempt->trigger = TRIGGER_FUNCTION;
@@ -467,7 +484,7 @@ log_message(ErrorData *edata)
 	if (MyProcPid == PostmasterPid && shared != NULL && edata->message_id != NULL &&
 		strncmp(edata->message_id, "received SIGHUP", strlen("received SIGHUP")) == 0)
 	{
-		sighup_request = pg_atomic_read_u32(&shared->requests);
+		see_requests();
 		sighup_seen = true;
 	}
 	if (prev_emit_log)
@@ -534,6 +551,8 @@ pgtls_reload_shmem_init(void *area, bool found)
 		pg_atomic_init_u32(&s->crl_changes, crl_changes + 1);
 		pg_atomic_init_u32(&s->requests, state.attempts == 0 ? 0 :
 						   history[history_index(state.attempts)].request);
+		pg_atomic_init_u32(&s->watch_requests, state.attempts == 0 ? 0 :
+						   history[history_index(state.attempts)].watch_request);
 		s->state = state;
 		for (int i = 0; i < HISTORY_SIZE; i++)
 			s->history[i].attempt = history[i];
@@ -903,7 +922,7 @@ pg_tls_status(PG_FUNCTION_ARGS)
 static void
 make_row(Row *row, const LoadAttempt *attempt)
 {
-	static const char *const trigger_names[] = {"startup", "reload", "function"};
+	static const char *const trigger_names[] = {"startup", "reload", "function", "watch"};
 
 	pgtls_row_begin(row);
 	pgtls_row_bigint(row, attempt->attempt);
@@ -983,6 +1002,18 @@ find_outcome(uint32 request, LoadAttempt *attempt)
 	return found && attempt->outcome != LOAD_PENDING;
 }
 
+/*
+ * Count a request, which the next load that begins will have seen; to be
+ * followed by a SIGHUP for the postmaster.  Returns its number.
+ */
+uint32
+pgtls_reload_request(bool watch)
+{
+	if (watch)
+		pg_atomic_fetch_add_u32(&shared->watch_requests, 1);
+	return pg_atomic_add_fetch_u32(&shared->requests, 1);
+}
+
 /* Milliseconds of an interval, bounded. */
 static long
 interval_milliseconds(const Interval *interval)
@@ -1039,7 +1070,7 @@ pg_tls_reload(PG_FUNCTION_ARGS)
 				 errdetail("The setting \"ssl\" is off, so there is nothing to load."),
 				 errhint("Set \"ssl\" to on, or call pg_reload_conf() to reload the configuration without TLS.")));
 
-	request = pg_atomic_add_fetch_u32(&shared->requests, 1);
+	request = pgtls_reload_request(false);
 	if (kill(PostmasterPid, SIGHUP) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),

@@ -1,0 +1,26 @@
+/*-------------------------------------------------------------------------
+ *
+ * watch.h
+ *	  Notices when the TLS files change, and when what is loaded of them ends.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTLS_WATCH_H
+#define PGTLS_WATCH_H
+
+#include "datatype/timestamp.h"
+
+extern void pgtls_watch_define_settings(void);
+extern Size pgtls_watch_shmem_size(void);
+extern void pgtls_watch_shmem_init(void *area, bool found);
+
+/* For the monitor. */
+extern void pgtls_watch_settings_changed(void);
+extern bool pgtls_watch_is_due(TimestampTz now, int interval, TimestampTz *next);
+extern int	pgtls_watch_task(void);
+extern void pgtls_watch_started(void);
+
+/* Main function of the worker. */
+extern PGDLLEXPORT void pgtls_watch_main(Datum arg);
+
+#endif							/* PGTLS_WATCH_H */
