@@ -140,12 +140,6 @@ find_issuer(STACK_OF(X509_OBJECT) *objects, X509 *cert)
 	return NULL;
 }
 
-static bool
-is_self_signed(X509 *cert)
-{
-	return X509_check_issued(cert, cert) == X509_V_OK;
-}
-
 /*
  * The certificates that the server sends.  "complete": what the file lacks
  * was added to the chain already.
@@ -191,11 +185,11 @@ advise_on_server_chain(List *list, SSL_CTX *context, STACK_OF(X509_OBJECT) *obje
 	 * is left out is a root is known where it is in ssl_ca_file.  A file with
 	 * one certificate is completed from there by OpenSSL.
 	 */
-	if (n > 0 && !is_self_signed(cert))
+	if (n > 0 && !pgtls_certificate_self_signed(cert))
 	{
 		X509	   *issuer = find_issuer(objects, cert);
 
-		if (issuer != NULL && !is_self_signed(issuer))
+		if (issuer != NULL && !pgtls_certificate_self_signed(issuer))
 			list = advise(list, "server_chain_incomplete", cert, "ssl_cert_file",
 						  psprintf("the chain in \"%s\" is not complete: it lacks \"%s\", which is no root",
 								   ssl_cert_file,
@@ -331,7 +325,7 @@ advise_on_key(List *list, X509 *cert, const char *what)
 					  psprintf("%s \"%s\" has a weak key, %.*s", what, name, (int) len, data));
 		BIO_free(bio);
 	}
-	if (!is_self_signed(cert) &&
+	if (!pgtls_certificate_self_signed(cert) &&
 		OBJ_find_sigid_algs(X509_get_signature_nid(cert), &digest, NULL) &&
 		(digest == NID_sha1 || digest == NID_md5 || digest == NID_md4 || digest == NID_md2))
 		list = advise(list, "weak_signature", cert, name,
@@ -372,7 +366,7 @@ pgtls_advice_on_strength(SSL_CTX *context)
 		char	   *name = pgtls_advice_name(X509_get_subject_name(cert));
 
 		list = advise_on_key(list, cert, "server certificate");
-		if (is_self_signed(cert))
+		if (pgtls_certificate_self_signed(cert))
 			list = advise(list, "server_certificate_self_signed", cert, name,
 						  psprintf("server certificate \"%s\" is self-signed", name));
 		if (!has_host_name(cert))

@@ -812,15 +812,19 @@ pgtls_certificate_read(X509 *cert, CertInfo *info)
 	return ok;
 }
 
-static bool
-is_self_signed(X509 *cert)
+/* Whether a certificate's own key has signed it. */
+bool
+pgtls_certificate_self_signed(X509 *cert)
 {
 	EVP_PKEY   *key;
+	bool		result;
 
 	if (X509_NAME_cmp(X509_get_subject_name(cert), X509_get_issuer_name(cert)) != 0)
 		return false;
 	key = X509_get0_pubkey(cert);
-	return key != NULL && X509_verify(cert, key) == 1;
+	result = key != NULL && X509_verify(cert, key) == 1;
+	ERR_clear_error();
+	return result;
 }
 
 /*
@@ -846,7 +850,7 @@ pgtls_certificate_read_details(X509 *cert, CertDetails *details)
 	}
 	details->version = version >= 0 && version < PG_INT32_MAX ? version + 1 : 0;
 	details->is_ca = X509_check_ca(cert) != 0;
-	details->self_signed = is_self_signed(cert);
+	details->self_signed = pgtls_certificate_self_signed(cert);
 	read_parts(bio, cert, parts, lengthof(parts));
 	BIO_free(bio);
 	ERR_clear_error();

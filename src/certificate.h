@@ -89,6 +89,7 @@ extern bool pgtls_certificate_read_extension(X509 *cert, int index,
 extern void pgtls_certificate_free_extension(CertExtension *extension);
 extern bool pgtls_certificate_name_field(const X509_NAME *name,
 										 const ASN1_OBJECT *type, char **value);
+extern bool pgtls_certificate_self_signed(X509 *cert);
 extern bool pgtls_certificate_matches_host(X509 *cert, const char *host);
 extern char *pgtls_certificate_name(const X509_NAME *name);
 extern void pgtls_certificate_cut(char *to, size_t size, const char *utf8);

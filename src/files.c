@@ -47,7 +47,7 @@
  * A CRL in ssl_crl_dir is read and parsed by each connection that needs it.
  * From this size on, in bytes of DER, that takes milliseconds.
  */
-#define LARGE_CRL		(256 * 1024)
+#define LARGE_CRL		(128 * 1024)
 
 /*
  * Findings include a dry run.  With CRLs of more than this in memory it is

@@ -245,7 +245,8 @@ sub revoke
 Writes the CA's CRL (PEM) and returns its path.  Options: C<last_update>
 (seconds from now, default an hour ago), C<next_update> (default in 30 days),
 C<revoked> (array of names or C<0x> serials, instead of what was revoked),
-C<out> (another path).  OpenSSL 1.1.1 cannot set last_update, it is now, and
+C<out> (another path), C<ext> (array of more lines for the extensions).  OpenSSL
+1.1.1 cannot set last_update, it is now, and
 next_update is not before now there.
 
 =cut
@@ -268,7 +269,7 @@ sub crl
 		"R\t391231235959Z\t$info\t$_->{serial}\tunknown\t/CN=revoked\n";
 	} @revoked;
 	my $number = _serial(sprintf '0x%x', ++$made->{crl_number});
-	my $conf = $self->_ca_conf($index, $number, crl => "authorityKeyIdentifier = keyid:always\n");
+	my $conf = $self->_ca_conf($index, $number, crl => join '', map { "$_\n" } 'authorityKeyIdentifier = keyid:always', @{ $opts{ext} // [] });
 	my @dates =
 	  _openssl_version() < 3
 	  ? ('-crlsec', $next > 0 ? $next : 1)
