@@ -1026,7 +1026,7 @@ found (code, object, finding) AS (
     FROM status WHERE active AND coalesce(min_version, '') NOT IN ('TLSv1.2', 'TLSv1.3')
     UNION ALL
     SELECT 'tls_version_seen', usename,
-           format('role "%s" has connected with %s in %s sessions, the last at %s',
+           format('role "%s" has connected with %s (sessions: %s), the last time at %s',
                   usename, version, sum(sessions), max(last_seen)::timestamptz(0))
     FROM clients WHERE version IN ('SSLv3', 'TLSv1', 'TLSv1.1') GROUP BY usename, version
     UNION ALL
@@ -1059,24 +1059,24 @@ found (code, object, finding) AS (
     WHERE error IS NOT NULL AND error NOT LIKE '%record cannot match because%'
     UNION ALL
     SELECT 'clear_text_session', 'sessions',
-           format('%s sessions are connected over the network in clear text', count(*))
+           format('sessions connected over the network in clear text: %s', count(*))
     FROM sessions
     WHERE encryption = 'none' AND NOT client_addr <<= '127.0.0.0/8' AND client_addr <> '::1'
     HAVING count(*) > 0
     UNION ALL
     SELECT 'clear_text_seen', usename,
-           format('role "%s" has connected in clear text in %s sessions from %s addresses, the last at %s',
+           format('role "%s" has connected in clear text (sessions: %s, addresses: %s), the last time at %s',
                   usename, sum(sessions), count(DISTINCT client_addr), max(last_seen)::timestamptz(0))
     FROM clients WHERE encryption = 'none' AND remote GROUP BY usename
     UNION ALL
     SELECT 'session_not_acceptable', client_dn,
-           format('%s sessions are connected with certificate %s, which would not be let in again: %s',
-                  count(*), client_fingerprint, min(chain_error))
+           format('certificate %s would not be let in again (sessions connected with it: %s): %s',
+                  client_fingerprint, count(*), min(chain_error))
     FROM sessions WHERE NOT acceptable GROUP BY client_fingerprint, client_dn
     UNION ALL
     SELECT 'client_certificate_expired', client_dn,
-           format('%s sessions are connected with certificate %s, which ended at %s',
-                  count(*), client_fingerprint, client_not_after)
+           format('certificate %s has ended at %s (sessions connected with it: %s)',
+                  client_fingerprint, client_not_after, count(*))
     FROM sessions WHERE client_not_after <= clock_timestamp()
     GROUP BY client_fingerprint, client_dn, client_not_after
     UNION ALL

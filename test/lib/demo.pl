@@ -363,6 +363,11 @@ sub print_refused
 	$c->wait_for_log(qr/SSL connection.*\n/, $mark);
 	heading('Who is not connected?', 'Frida, whose certificate is revoked.  She sees, and the server\'s log says:');
 	print "$err\n\n", grep { !/connection received/ } split /^/, $c->log_since($mark);
+	print "\nA query tells it without the log:\n\n";
+	show(<<'END', '-x');
+SELECT failure_time::timestamp(0), client_addr, reason, verify_error, subject_dn, serial, not_after::date
+FROM pg_tls_handshake_failures;
+END
 	return;
 }
 
@@ -379,6 +384,7 @@ sub print_reload
 	heading('The server certificate was renewed.  Would the server load the new files?',
 		'No: the key is another\'s.  This was a dry run; nothing was changed, and nothing logged.');
 	show('SELECT ok, error FROM pg_tls_check();');
+	show('SELECT setting, state, owner, mode, problem FROM pg_tls_files;');
 
 	heading('Somebody reloads all the same.  What is in force?', 'The old files; the setting and pg_reload_conf() both say that all is well.');
 	admin('SELECT pg_reload_conf()');
@@ -393,6 +399,8 @@ END
 	show('SELECT ok, generation, server_not_after FROM pg_tls_reload();');
 	heading('What has happened so far?');
 	show('SELECT attempt, generation, attempt_time::timestamp(0), trigger, ok, error, duration FROM pg_tls_reloads;', '-x');
+	heading('What is wrong with all this?', 'Worst first, each with what to do about it.');
+	show('SELECT severity, code, object, finding, hint FROM pg_tls_findings;', '-x');
 	return;
 }
 
