@@ -23,6 +23,7 @@ OBJS = \
 	src/row.o \
 	src/save.o \
 	src/session.o \
+	src/signature.o \
 	src/verify.o \
 	src/watch.o
 PGFILEDESC = "pg_tls - see, check and reload TLS"

@@ -219,6 +219,7 @@ CREATE FUNCTION pg_tls_status(
     OUT fips boolean,
     OUT monitor_pid integer,
     OUT verdicts_pending integer,
+    OUT crl_signatures integer,
     OUT chains_refused bigint,
     OUT client_evictions bigint,
     OUT certificate_evictions bigint
@@ -278,6 +279,8 @@ COMMENT ON COLUMN pg_tls_status.monitor_pid IS
 
 COMMENT ON COLUMN pg_tls_status.verdicts_pending IS
 'sessions with a client certificate that was not judged yet by the configuration in force';
+COMMENT ON COLUMN pg_tls_status.crl_signatures IS
+'CRLs of the load in force whose signatures were verified once for all (pg_tls.crl_signature_cache)';
 COMMENT ON COLUMN pg_tls_status.chains_refused IS
 'sessions since the server started whose certificates found no room in pg_tls.chain_memory, so that they cannot be judged after a reload';
 

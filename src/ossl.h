@@ -43,6 +43,20 @@
 #define HAVE_X509_STORE_GET1_OBJECTS 1
 #endif
 
+/* 3.0: the functions of an X509_CRL_METHOD take pointers to constants */
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+#define PGTLS_CRL_METHOD_CONST	const
+#else
+#define PGTLS_CRL_METHOD_CONST
+#endif
+
+/* 3.0: EVP_PKEY_eq() */
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+#define pgtls_ossl_same_key(a, b)	(EVP_PKEY_eq(a, b) == 1)
+#else
+#define pgtls_ossl_same_key(a, b)	(EVP_PKEY_cmp(a, b) == 1)
+#endif
+
 /* 3.0: what X509_V_FLAG_X509_STRICT finds.  Before, these do not occur. */
 #ifndef X509_V_ERR_CA_BCONS_NOT_CRITICAL
 #define X509_V_ERR_MISSING_AUTHORITY_KEY_IDENTIFIER		85

@@ -25,6 +25,7 @@
 #include "reload.h"
 #include "save.h"
 #include "session.h"
+#include "signature.h"
 #include "watch.h"
 
 PG_MODULE_MAGIC_EXT(.name = "pg_tls", .version = PGTLS_VERSION);
@@ -122,6 +123,7 @@ _PG_init(void)
 	pgtls_save_define_settings();
 	pgtls_monitor_define_settings();
 	pgtls_prepare_define_settings();
+	pgtls_signature_define_settings();
 	pgtls_watch_define_settings();
 	MarkGUCPrefixReserved("pg_tls");
 

@@ -56,6 +56,7 @@
 #include "reload.h"
 #include "row.h"
 #include "session.h"
+#include "signature.h"
 #include "verify.h"
 
 /* How many attempts are remembered. */
@@ -132,6 +133,7 @@ typedef struct LoadState
 	int64		pending;		/* the attempt under way, 0 for none */
 	int64		loaded;			/* the attempt that is in force, 0 for none */
 	TimestampTz loaded_at;
+	int			crl_signatures; /* that connections need not verify */
 	LoadSettings settings;		/* of the load in force */
 } LoadState;
 
@@ -238,6 +240,7 @@ commit_pending(bool now)
 	X509	   *cert = SSL_CTX_get0_certificate(pending_context);
 
 	pgtls_prepare_context(pending_context, pending_settings.crl_dir[0] != '\0');
+	state.crl_signatures = pgtls_signature_load_ends(SSL_CTX_get_cert_store(pending_context));
 
 	attempt->outcome = LOAD_SUCCEEDED;
 	attempt->generation = ++state.generation;
@@ -282,6 +285,7 @@ fail_pending(void)
 	INSTR_TIME_SUBTRACT(duration, pending_start);
 	attempt->duration = (int64) INSTR_TIME_GET_MICROSEC(duration);
 	attempt->outcome = LOAD_FAILED;
+	(void) pgtls_signature_load_ends(NULL);
 
 	state.failures++;
 	state.pending = 0;
@@ -432,6 +436,7 @@ tls_load_begins(SSL_CTX *context, bool isServerStart)
 	{
 		state.pending = state.attempts;
 		pending_context = context;
+		pgtls_signature_load_begins();
 	}
 	publish(attempt);
 
@@ -911,6 +916,10 @@ pg_tls_status(PG_FUNCTION_ARGS)
 	(void) pgtls_session_next_check(pgtls_reload_current_generation(),
 									pgtls_reload_current_crl_changes(), &pending_verdicts);
 	pgtls_row_int(&row, pending_verdicts);
+	if (s.loaded != 0)
+		pgtls_row_int(&row, s.crl_signatures);
+	else
+		pgtls_row_null(&row);
 	pgtls_row_bigint(&row, (int64) pgtls_chain_refused());
 	pgtls_inventory_evictions(&client_evictions, &certificate_evictions);
 	pgtls_row_bigint(&row, client_evictions);

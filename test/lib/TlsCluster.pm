@@ -33,6 +33,10 @@ The environment:
 
 the pg_config to use.
 
+=item PG_TLS_CONF
+
+more settings for all servers, C<name=value> with spaces between.
+
 =item PG_TLS_KEEP
 
 if set, the directories are kept and told.
@@ -185,7 +189,8 @@ sub new
 		log_line_prefix => '%m [%p] %b: ',
 		log_connections => 'on',
 		$opts{ssl} ? $self->_tls_files(%opts) : (),
-		%{ $opts{conf} // {} } });
+		%{ $opts{conf} // {} },
+		map { /^([\w.]+)=(.*)$/ ? ($1 => $2) : () } split ' ', $ENV{PG_TLS_CONF} // '' });
 	$self->set_hba(@{ $opts{hba}
 		  // [ 'local all,replication all trust', 'host all,replication all all trust' ] });
 	$self->set_ident(@{ $opts{ident} // [] });
