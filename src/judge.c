@@ -95,9 +95,9 @@ settle_verdict(const SessionKey *key, TimestampTz now, Verdict *verdict)
 
 /*
  * Judge sessions by a configuration (NULL for one that judges no clients),
- * which has this generation, and CRLs of this state.
+ * which has this generation, and CRLs of this state.  Returns how many.
  */
-void
+int
 pgtls_judge_sessions(SSL_CTX *context, int64 generation, uint32 crl_changes,
 					 JudgeScope scope, JudgeCallback callback, void *arg)
 {
@@ -141,4 +141,5 @@ pgtls_judge_sessions(SSL_CTX *context, int64 generation, uint32 crl_changes,
 		}
 	}
 	pfree(keys);
+	return due;
 }

@@ -27,7 +27,7 @@ typedef enum JudgeScope
 
 extern volatile sig_atomic_t pgtls_judge_stop;
 
-extern void pgtls_judge_sessions(SSL_CTX *context, int64 generation,
+extern int	pgtls_judge_sessions(SSL_CTX *context, int64 generation,
 								 uint32 crl_changes, JudgeScope scope,
 								 JudgeCallback callback, void *arg);
 

@@ -286,9 +286,12 @@ pgtls_verifier_main(Datum arg)
 	if (pgtls_reload_context(&context))
 	{
 		TimestampTz now = GetCurrentTimestamp();
+		int			n;
 
-		pgtls_judge_sessions(context, pgtls_reload_generation(), pgtls_reload_crl_changes(),
-							 scope, take_verdict, NULL);
+		n = pgtls_judge_sessions(context, pgtls_reload_generation(), pgtls_reload_crl_changes(),
+								 scope, take_verdict, NULL);
+		elog(DEBUG1, "pg_tls judged %d sessions in %.3f ms", n,
+			 (GetCurrentTimestamp() - now) / 1000.0);
 
 		/*
 		 * Before, that is in the past if a change has come since.  A pass that

@@ -1,44 +1,109 @@
-# Called by test/bench: bench.pl ROUNDS [PART...]
+# Called by test/bench: bench.pl ROUNDS OUTPUT [PART...]
 
 use strict;
 use warnings;
 
 use File::Temp ();
-use List::Util qw(max min);
-use Time::HiRes qw(time);
+use List::Util qw(max min sum);
+use POSIX qw(strftime);
+use Time::HiRes qw(sleep time);
 
 use TlsCluster;
 use TlsPKI qw(slurp spew);
 
-my ($rounds, @parts) = @ARGV;
-my %known = map { $_ => 1 } qw(connect crl view);
+my ($rounds, $output, @parts) = @ARGV;
+my @known = qw(connect crl view judge entries reload memory);
+my $report = '';
 
-@parts = sort keys %known unless @parts;
-foreach my $part (@parts) { die "there is no part $part\n" unless $known{$part} }
+@parts = @known unless @parts;
+foreach my $part (@parts) { die "there is no part $part\n" unless grep { $_ eq $part } @known }
 $| = 1;
 
 my $DAY = 86400;
 my $dir = File::Temp->newdir;
 my $pki = TlsPKI->new("$dir/pki");
+my @years = (not_after => 800 * $DAY);
+my $bin = TlsCluster->pg_config('bindir');
+my @summary;    # rows of the table against the budgets
 
-$pki->ca('root', not_after => 800 * $DAY);
-$pki->cert('server', issuer => 'root', kind => 'server', san => ['DNS:localhost']);
-$pki->cert('client', issuer => 'root');
+$pki->ca('root', @years);
+$pki->cert('server', issuer => 'root', kind => 'server', san => ['DNS:localhost'], @years);
+$pki->cert('client', issuer => 'root', @years);
 $pki->crl('root');
 spew("$dir/select.sql", "SELECT 1;\n");
+
+# ---------------------------------------------------------------- numbers
 
 sub median
 {
 	my @sorted = sort { $a <=> $b } @_;
 
-	return $sorted[ @sorted / 2 ];
+	return $sorted[ $#sorted / 2 ];
 }
 
-# Servers that differ in what they preload and how they are set.
+# "median (least to most)"
+sub spread
+{
+	my ($format, @values) = @_;
+
+	return sprintf "$format ($format to $format)", median(@values), min(@values), max(@values);
+}
+
+# Calls each of some subs in turn, round by round; returns their figures.
+sub alternate
+{
+	my ($n, @subs) = @_;
+	my @values;
+
+	foreach (1 .. $n)
+	{
+		push @{ $values[$_] }, $subs[$_]->() for 0 .. $#subs;
+	}
+	return @values;
+}
+
+# ---------------------------------------------------------------- report
+
+sub say_line
+{
+	my $line = join '', @_, "\n";
+
+	print $line;
+	$report .= $line;
+	return;
+}
+
+sub row { return say_line('| ', join(' | ', @_), ' |') }
+
+sub table
+{
+	my ($title, @columns) = @_;
+
+	say_line($title, "\n");
+	row(@columns);
+	row(('---') x @columns);
+	return;
+}
+
+# Whether a ratio keeps to its budget: "at least" or "at most" so much.
+sub check_budget
+{
+	my ($what, $value, $relation, $budget, $format) = @_;
+	my $ok = $relation eq 'at least' ? $value >= $budget : $value <= $budget;
+
+	$format //= '%.2f';
+	push @summary, [ $what, sprintf($format, $value), "$relation $budget", $ok ? 'met' : '**missed**' ];
+	return;
+}
+
+# ---------------------------------------------------------------- servers
+
 sub server
 {
 	my ($name, %opts) = @_;
-	my $c = TlsCluster->new(name => $name, ssl => 1, pki => $pki, crl => undef, conf => { max_connections => 30, log_connections => 'off' }, %opts);
+	my $conf = delete $opts{conf} // {};
+	my $c = TlsCluster->new(name => $name, ssl => 1, pki => $pki, crl => undef, %opts,
+		conf => { max_connections => 30, log_connections => 'off', fsync => 'off', %$conf });
 
 	$c->start;
 	return $c;
@@ -49,124 +114,285 @@ sub connection_time
 {
 	my ($c, $cert, $n) = @_;
 	my $connstr = $c->connstr($cert ? (cert => 'client') : ());
-	my $pgbench = TlsCluster->pg_config('bindir') . '/pgbench';
-	my $out = `$pgbench -n -C -c 1 -t $n -f '$dir/select.sql' "$connstr" 2>&1`;
+	my $out = `$bin/pgbench -n -C -c 1 -t $n -f '$dir/select.sql' "$connstr" 2>&1`;
 	my ($tps) = $out =~ /^tps = ([\d.]+) \((?:including connections establishing|including reconnection times)/m
 	  or die "pgbench: $out";
 
 	return 1000 / $tps;
 }
 
-# Alternates between servers; returns their median times.
-sub compare
+sub connection_times
 {
 	my ($cert, $n, @servers) = @_;
-	my @times;
 
 	connection_time($_, $cert, 2) for @servers;
-	foreach (1 .. $rounds)
-	{
-		push @{ $times[$_] }, connection_time($servers[$_], $cert, $n) for 0 .. $#servers;
-	}
-	return map { median(@$_) } @times;
+	return alternate($rounds, map { my $c = $_; sub { connection_time($c, $cert, $n) } } @servers);
 }
 
-sub row { return printf "| %s |\n", join ' | ', @_ }
+# CPU time that a process has used, in milliseconds.
+sub cpu_time { return (split ' ', slurp("/proc/$_[0]/schedstat"))[0] / 1e6 }
 
-sub verdict
+# Clients that stay, in one process: [connstr, number]...
+sub many_clients
 {
-	my ($value, $budget) = @_;
+	my ($c, @kinds) = @_;
 
-	return sprintf '%s%s', $budget, $value >= $budget ? '' : ' **missed**';
+	spew("$dir/client.py", <<'END');
+import sys, psycopg2
+connections = []
+for i in range(1, len(sys.argv), 2):
+    for k in range(int(sys.argv[i + 1])):
+        connections.append(psycopg2.connect(sys.argv[i] % {'n': k} if '%(n)' in sys.argv[i] else sys.argv[i]))
+print('ready', flush=True)
+sys.stdin.readline()
+END
+	unlink "$dir/client.out";
+	my $args = join ' ', map { "\"$_->[0]\" $_->[1]" } @kinds;
+	open my $client, '|-', "python3 '$dir/client.py' $args > '$dir/client.out'" or die;
+	$c->poll_until(sub { -s "$dir/client.out" }, timeout => 600) or die "no clients\n";
+	return $client;
 }
 
-my ($cpu) = slurp('/proc/cpuinfo') =~ /^model name\s*:\s*(.*)/m;
-chomp(my $openssl = `openssl version`);
-printf "%s; %s; %s; %d rounds, medians\n\n", $cpu // 'unknown processor', TlsCluster->pg_config('version'), $openssl, $rounds;
+sub send_away
+{
+	my ($client) = @_;
+
+	print $client "\n";
+	close $client;
+	return;
+}
+
+# ---------------------------------------------------------------- parts
 
 my %part = (
 	connect => sub {
 		my @servers = (server('without', preload => ''), server('with'));
 
-		print "Connections without CRL: milliseconds, and the rate against a server without pg_tls\n\n";
-		row('client certificate', 'without pg_tls', 'with', 'rate', 'budget');
-		row(('---') x 5);
+		table('Connections without CRL: milliseconds, and the rate against a server without pg_tls',
+			'client certificate', 'without pg_tls', 'with', 'rate');
 		foreach my $cert (1, 0)
 		{
-			my ($without, $with) = compare($cert, 150, @servers);
+			my @times = connection_times($cert, 150, @servers);
+			my $rate = median(@{ $times[0] }) / median(@{ $times[1] });
 
-			row($cert ? 'yes' : 'no', (map { sprintf '%.2f', $_ } $without, $with),
-				sprintf('%.3f', $without / $with), $cert ? verdict($without / $with, 0.98) : '');
+			row($cert ? 'yes' : 'no', (map { spread('%.2f', @$_) } @times), sprintf('%.3f', $rate));
+			check_budget('connect with a client certificate, no CRL: rate against the server without pg_tls', $rate, 'at least', 0.98, '%.3f')
+			  if $cert;
 		}
 		$_->stop for @servers;
-		print "\n";
 	},
 
 	crl => sub {
-		my %budget = ('100000 0' => 8, '1000000 0' => 60, '100000 1' => 3, '1000000 1' => 6);
-		my %bare = ('100000' => 1.5, '1000000' => 2);
+		my %budget = (
+			'100000 0' => [ 8, undef ], '1000000 0' => [ 60, undef ],
+			'100000 1' => [ 3, 8 ], '1000000 1' => [ 6, 50 ]);
+		my %bare = (100_000 => 1.5, 1_000_000 => 2);
 		my $none = server('none', preload => '');
 
-		print "Connections with a CRL: milliseconds, and how many times the rate of a server without pg_tls\n\n";
-		row('entries', 'client certificate', 'without pg_tls', 'with', 'times', 'budget', 'no CRL at all', 'time against that');
-		row(('---') x 8);
+		table('Connections with a CRL of the CA of all: milliseconds, and how many times the rate of a server without pg_tls',
+			'entries', 'client certificate', 'without pg_tls', 'with', 'times', 'and crl_signature_cache', 'times', 'no pg_tls, no CRL', 'time against that');
 		foreach my $entries (10_000, 100_000, 1_000_000)
 		{
 			my $crl = $pki->large_crl('root', $entries, out => "$dir/large.crl");
 			my @servers = (
-				server('without', preload => '', crl => $crl, conf => { log_connections => 'off' }),
-				server('with', crl => $crl, conf => { log_connections => 'off' }), $none);
+				server('without', preload => '', crl => $crl),
+				server('with', crl => $crl),
+				server('cache', crl => $crl, conf => { 'pg_tls.crl_signature_cache' => 'on' }),
+				$none);
 
 			foreach my $cert (0, 1)
 			{
-				my ($without, $with, $bare) = compare($cert, $entries > 100_000 ? 5 : 25, @servers);
-				my $budget = $budget{"$entries $cert"};
+				my @times = connection_times($cert, $entries > 100_000 ? 5 : 25, @servers);
+				my ($without, $with, $cache, $bare) = map { median(@$_) } @times;
+				my $which = sprintf '%s a client certificate, CRL of %d entries', $cert ? 'with' : 'without', $entries;
+				my ($budget, $budget_cache) = @{ $budget{"$entries $cert"} // [] };
 
-				row($entries, $cert ? 'yes' : 'no', (map { sprintf '%.1f', $_ } $without, $with),
-					sprintf('%.1f', $without / $with), $budget ? verdict($without / $with, $budget) : '',
-					sprintf('%.1f', $bare), sprintf('%.1f', $with / $bare));
+				row($entries, $cert ? 'yes' : 'no', spread('%.1f', @{ $times[0] }), spread('%.1f', @{ $times[1] }),
+					sprintf('%.1f', $without / $with), spread('%.1f', @{ $times[2] }), sprintf('%.1f', $without / $cache),
+					spread('%.1f', @{ $times[3] }), sprintf('%.2f', $cache / $bare));
+				check_budget("connect $which: times the rate without pg_tls", $without / $with, 'at least', $budget, '%.1f') if $budget;
+				check_budget("the same with crl_signature_cache", $without / $cache, 'at least', $budget_cache, '%.1f') if $budget_cache;
+				check_budget("connect $which, crl_signature_cache: time against no pg_tls and no CRL", $cache / $bare, 'at most', $bare{$entries})
+				  if $bare{$entries};
 			}
-			$servers[0]->stop;
-			$servers[1]->stop;
+			$_->stop for @servers[ 0 .. 2 ];
 		}
 		$none->stop;
-		print "\n";
 	},
 
 	view => sub {
-		my $n = 300;
-		my $c = server('view', conf => { max_connections => $n + 20, log_connections => 'off' });
+		my $c = server('view', conf => { max_connections => 1040 });
 
 		$c->query('CREATE EXTENSION pg_tls', unix => 1);
-		spew("$dir/client.py", <<'END');
-import sys, psycopg2
-connections = [psycopg2.connect(sys.argv[1]) for i in range(int(sys.argv[2]))]
-print('ready', flush=True)
-sys.stdin.readline()
-END
-		my $connstr = $c->connstr(cert => 'client');
-		open my $client, '|-', "python3 '$dir/client.py' \"$connstr\" $n > '$dir/client.out'" or die;
-		$c->poll_until(sub { -s "$dir/client.out" }, timeout => 240) or die "no clients\n";
-		my %times;
+		table('Reading the view: milliseconds', 'sessions', 'with certificate', 'pg_stat_ssl', 'pg_stat_tls', 'ratio');
+		foreach my $n (10, 100, 1000)
+		{
+			my $client = many_clients($c, [ $c->connstr(cert => 'client'), $n * 9 / 10 ], [ $c->connstr, $n / 10 ]);
+			my @times = alternate($rounds, map {
+				my $view = $_;
+				sub {
+					spew("$dir/view.sql", "SELECT * FROM $view;\n");
+					my $out = `$bin/pgbench -n -c 1 -t @{[ 20000 / $n > 500 ? 500 : 20000 / $n ]} -f '$dir/view.sql' "@{[ $c->connstr(unix => 1) ]}" 2>&1`;
+					$out =~ /latency average = ([\d.]+) ms/ or die "pgbench: $out";
+					return $1;
+				}
+			} 'pg_stat_ssl', 'pg_stat_tls');
+			my $ratio = median(@{ $times[1] }) / median(@{ $times[0] });
+
+			row($n, $n * 9 / 10, (map { spread('%.2f', @$_) } @times), sprintf('%.2f', $ratio));
+			check_budget('SELECT * FROM pg_stat_tls, 1,000 sessions: time against pg_stat_ssl', $ratio, 'at most', 1) if $n == 1000;
+			send_away($client);
+			$c->poll_query('SELECT count(*) < 3 FROM pg_stat_tls', 't', unix => 1, timeout => 60);
+		}
+		$c->stop;
+	},
+
+	judge => sub {
+		my $n = 1000;
+		my $crl = $pki->large_crl('root', 100_000, out => "$dir/large.crl");
+		my $c = server('judge', crl => $crl, conf => { max_connections => $n + 30, 'pg_tls.chain_memory' => '16MB', log_min_messages => 'debug1' });
+
+		$pki->cert("c$_", issuer => 'root', @years) for 0 .. $n - 1;
+		$c->query('CREATE EXTENSION pg_tls', unix => 1);
+		my $connstr = $c->connstr(cert => 'client') =~ s/client/c%(n)d/gr;
+		my $client = many_clients($c, [ $connstr, $n ]);
+		my (@judged, @private);
+
 		foreach (1 .. $rounds)
 		{
-			foreach my $view ('pg_stat_ssl', 'pg_stat_tls')
+			my $mark = $c->log_mark;
+
+			$c->query('SELECT pg_tls_reload()', unix => 1);
+			my $peak = 0;
+			my $deadline = time + 120;
+			while ($c->log_since($mark) !~ /judged (\d+) sessions in ([\d.]+) ms/ && time < $deadline)
 			{
-				spew("$dir/view.sql", "SELECT * FROM $view;\n");
-				my $out = `@{[ TlsCluster->pg_config('bindir') ]}/pgbench -n -c 1 -t 200 -f '$dir/view.sql' "@{[ $c->connstr(unix => 1) ]}" 2>&1`;
-				$out =~ /latency average = ([\d.]+) ms/ or die "pgbench: $out";
-				push @{ $times{$view} }, $1;
+				foreach my $line ($c->processes(qr/pg_tls verifier/))
+				{
+					my ($pid) = $line =~ /^\s*(\d+)/ or next;
+					my $rollup = eval { slurp("/proc/$pid/smaps_rollup") } // '';
+					my $private = sum(0, $rollup =~ /^Private_\w+:\s+(\d+)/mg);
+
+					$peak = max($peak, $private);
+				}
 			}
+			$c->log_since($mark) =~ /judged (\d+) sessions in ([\d.]+) ms/ or die "not judged\n";
+			die "$1 sessions judged\n" if $1 != $n;
+			push @judged, $2;
+			push @private, $peak / 1024;
 		}
-		my ($ssl, $tls) = map { median(@{ $times{$_} }) } 'pg_stat_ssl', 'pg_stat_tls';
-		print "Reading the view with $n sessions: milliseconds\n\n";
-		row('pg_stat_ssl', 'pg_stat_tls', 'ratio', 'budget');
-		row(('---') x 4);
-		row((map { sprintf '%.2f', $_ } $ssl, $tls), sprintf('%.2f', $tls / $ssl), $tls <= $ssl ? '1' : '1 **missed**');
-		print $client "\n";
-		close $client;
+		send_away($client);
 		$c->stop;
-		print "\n";
+
+		# the same by nothing but OpenSSL
+		spew("$dir/verify.c", slurp("$ENV{PG_TLS_SRC}/test/lib/verify.c"));
+		system("cc -O2 -o '$dir/verify' '$dir/verify.c' -lssl -lcrypto") == 0 or die;
+		$pki->bundle("$dir/leaves.pem", map { "c$_" } 0 .. $n - 1);
+		my @bare = map { my $out = `'$dir/verify' '@{[ $pki->crt('root') ]}' '$crl' '$dir/leaves.pem'`; $out =~ /^$n ([\d.]+)/ or die $out; $1 } 1 .. $rounds;
+
+		table("Verdicts on $n sessions with $n certificates after a reload, CRL of 100,000 entries: milliseconds",
+			'X509_verify_cert() alone', 'verifier', 'ratio', 'private memory, MiB');
+		row(spread('%.0f', @bare), spread('%.0f', @judged), sprintf('%.2f', median(@judged) / median(@bare)), sprintf('%.1f', max(@private)));
+		check_budget('verdicts on 1,000 sessions, CRL of 100,000 entries: time against the bare calls', median(@judged) / median(@bare), 'at most', 1.5);
+		check_budget('private memory of the verifier, MiB', max(@private), 'at most', 16, '%.1f');
+	},
+
+	entries => sub {
+		my $crl = $pki->large_crl('root', 1_000_000, out => "$dir/large.crl");
+		my $c = server('entries', crl => $crl);
+
+		$c->query('CREATE EXTENSION pg_tls', unix => 1);
+		my $s = $c->session(unix => 1);
+		my @times = alternate($rounds,
+			sub {
+				my $start = time;
+				system("openssl crl -in '$crl' -noout -text > /dev/null") == 0 or die;
+				return (time - $start) * 1000;
+			},
+			sub {
+				my $start = time;
+				$s->query('SELECT count(*) FROM pg_tls_crl_entries()') == 1_000_000 or die;
+				return (time - $start) * 1000;
+			});
+		my $grown = ($c->memory_kb($s->pid)) / 1024;
+		my $size = (-s $crl) / 2**20;
+		my $ratio = median(@{ $times[0] }) / median(@{ $times[1] });
+
+		table('All entries of a CRL of 1,000,000: milliseconds', 'openssl crl -text', 'pg_tls_crl_entries()', 'times faster', 'the file, MiB', 'backend after that, MiB');
+		row((map { spread('%.0f', @$_) } @times), sprintf('%.1f', $ratio), sprintf('%.0f', $size), sprintf('%.0f', $grown));
+		check_budget('all entries of a CRL of 1,000,000: times faster than openssl crl -text', $ratio, 'at least', 5, '%.1f');
+		$s->close;
+		$c->stop;
+	},
+
+	reload => sub {
+		table('Reload, CPU time of the postmaster: milliseconds', 'CRL entries', 'without pg_tls', 'with', 'ratio', 'and crl_signature_cache', 'ratio');
+		foreach my $entries (0, 1_000_000)
+		{
+			my $crl = $entries ? $pki->large_crl('root', $entries, out => "$dir/large.crl") : undef;
+			my $n = $entries ? 1 : 40;
+			my @servers = (
+				server('without', preload => '', crl => $crl),
+				server('with', crl => $crl, conf => { 'pg_tls.watch_files' => 'off' }),
+				server('cache', crl => $crl, conf => { 'pg_tls.watch_files' => 'off', 'pg_tls.crl_signature_cache' => 'on' }));
+			my @times = alternate($rounds, map {
+				my $c = $_;
+				sub {
+					my $before = cpu_time($c->pid);
+					foreach (1 .. $n)
+					{
+						my $mark = $c->log_mark;
+
+						$c->reload;
+						$c->wait_for_log(qr/received SIGHUP/, $mark);
+						# the load follows; whoever connects waits for it
+						$c->query('SELECT 1', unix => 1);
+					}
+					return (cpu_time($c->pid) - $before) / $n;
+				}
+			} @servers);
+			my ($without, $with, $cache) = map { median(@$_) } @times;
+
+			row($entries, spread('%.2f', @{ $times[0] }), spread('%.2f', @{ $times[1] }), sprintf('%.2f', $with / $without),
+				spread('%.2f', @{ $times[2] }), sprintf('%.2f', $cache / $without));
+			check_budget(sprintf('reload in the postmaster, %s: CPU time against without pg_tls', $entries ? "CRL of $entries entries" : 'no CRL'),
+				$with / $without, 'at most', $entries ? 1.35 : 1.05);
+			$_->stop for @servers;
+		}
+	},
+
+	memory => sub {
+		table('Shared memory', 'max_connections', 'possible backends', 'pg_tls without the chains, kB', 'KiB each');
+		foreach my $n (100, 1000, 10_000)
+		{
+			my $c = server('memory', conf => { max_connections => $n });
+
+			$c->query('CREATE EXTENSION pg_tls', unix => 1);
+			my ($bytes, $backends) = split /\|/, $c->query(q{
+				SELECT sum(allocated_size), (SELECT sum(setting::int) + 1 FROM pg_settings
+					WHERE name IN ('max_connections', 'autovacuum_max_workers', 'max_worker_processes', 'max_wal_senders'))
+				FROM pg_shmem_allocations WHERE name LIKE 'pg_tls%' AND name <> 'pg_tls chains'}, unix => 1);
+			my $fixed = $c->query(q{SELECT sum(allocated_size) FROM pg_shmem_allocations WHERE name LIKE 'pg_tls%' AND name NOT IN ('pg_tls chains', 'pg_tls sessions')}, unix => 1);
+
+			row($n, $backends, sprintf('%.0f', $bytes / 1024), sprintf('%.2f, of which %.2f for its session', $bytes / 1024 / $backends, ($bytes - $fixed) / 1024 / $backends));
+			check_budget("shared memory for each possible backend, max_connections = $n, tables of fixed size apart, KiB", ($bytes - $fixed) / 1024 / $backends, 'at most', 6)
+			  if $n != 1000;
+			$c->stop;
+		}
 	});
 
-$part{$_}->() for @parts;
+my ($cpu) = slurp('/proc/cpuinfo') =~ /^model name\s*:\s*(.*)/m;
+chomp(my $openssl = `openssl version`);
+say_line(sprintf "%s, %d processors; %s; %s; %d rounds, medians (least to most)\n",
+	$cpu // 'unknown processor', scalar(() = slurp('/proc/cpuinfo') =~ /^processor\s*:/mg), TlsCluster->pg_config('version'), $openssl, $rounds);
+foreach my $part (@parts)
+{
+	$part{$part}->();
+	say_line('');
+}
+if (@summary)
+{
+	table('Against the budgets', 'what', 'measured', 'budget', '');
+	row(@$_) for @summary;
+}
+spew($output, $report) if $output;
