@@ -657,7 +657,7 @@ COMMENT ON COLUMN pg_stat_tls_handshakes.result IS
 COMMENT ON COLUMN pg_stat_tls_handshakes.reason IS
 'why they failed';
 COMMENT ON COLUMN pg_stat_tls_handshakes.count IS
-'how many, since the server started or pg_stat_tls_reset()';
+'how many, since pg_stat_tls_reset(); kept across restarts';
 COMMENT ON COLUMN pg_stat_tls_handshakes.last_time IS
 'when the last one was';
 
@@ -783,10 +783,12 @@ COMMENT ON FUNCTION pg_tls_file_findings() IS
 
 -- pg_hba_file_rules() is for superusers, since options hold passwords.  This
 -- lets through what the findings need, and nothing else; with the extension's
--- owner's rights, the only such function here.
+-- owner's rights, the only such function here.  A file that cannot be read is
+-- a row with an error.
 CREATE FUNCTION pg_tls_hba_rules(
     OUT rule integer,
     OUT file text,
+    OUT modified_at timestamptz,
     OUT line_number integer,
     OUT type text,
     OUT database text[],
@@ -794,59 +796,88 @@ CREATE FUNCTION pg_tls_hba_rules(
     OUT address text,
     OUT netmask text,
     OUT auth_method text,
-    OUT needs_certificate boolean,
+    OUT clientcert text,
     OUT error text
 )
 RETURNS SETOF record
-LANGUAGE sql STRICT VOLATILE PARALLEL RESTRICTED ROWS 20
+LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE ROWS 20
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
+    RETURN QUERY
     SELECT (row_number() OVER ())::integer,
            -- a column since PostgreSQL 16, which can include other files
            coalesce(to_jsonb(r) ->> 'file_name', current_setting('hba_file')),
-           line_number, type, database, user_name, address, netmask, auth_method,
-           coalesce('clientcert=verify-full' = ANY (options), false), error
-    FROM pg_catalog.pg_hba_file_rules() r
+           (pg_stat_file(coalesce(to_jsonb(r) ->> 'file_name', current_setting('hba_file')), true)).modification,
+           r.line_number, r.type, r.database, r.user_name, r.address, r.netmask, r.auth_method,
+           (SELECT substr(o, 12) FROM unnest(r.options) o WHERE o LIKE 'clientcert=%'),
+           r.error
+    FROM pg_hba_file_rules() r;
+EXCEPTION
+    WHEN OTHERS THEN
+        rule := 1;
+        file := current_setting('hba_file');
+        error := SQLERRM;
+        RETURN NEXT;
+END
 $$;
 
 COMMENT ON FUNCTION pg_tls_hba_rules() IS
 'the lines of pg_hba.conf as the file is now, not as it was loaded; without their options';
 
-CREATE VIEW pg_tls_findings AS
+-- With only pg_catalog in the search_path: functions and operators that others
+-- have in the extension's schema could suit their arguments better.
+DO $do$
+DECLARE
+    old_path text := pg_catalog.current_setting('search_path');
+    schema text := pg_catalog.quote_ident(pg_catalog.current_schema());
+BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    EXECUTE pg_catalog.replace($view$
+CREATE VIEW @schema@.pg_tls_findings AS
 WITH kinds (code, severity, hint, reference) AS (
     VALUES
         ('tls_not_active', 'critical',
-         'See last_error in pg_tls_status, mend the file that it names, and call pg_tls_reload(). Until then clients with sslmode=prefer connect in clear text.',
+         'See last_error in pg_tls_status, mend the file that it names, and run: SELECT * FROM pg_tls_reload(); Until then clients with sslmode=prefer connect in clear text.',
          'STIG V-233579, CIS 6.8'),
         ('ssl_off', 'critical',
-         'Set ssl_cert_file and ssl_key_file, then ssl = on, and call pg_reload_conf().',
+         'Put certificate and key in place (see pg_tls_files), and run: ALTER SYSTEM SET ssl = on; SELECT pg_reload_conf();',
          'STIG V-233579, CIS 6.8'),
         ('reload_failed', 'critical',
-         'Mend what the message names, and call pg_tls_reload(). What was loaded before is still in force.',
+         'Mend what the message names, and run: SELECT * FROM pg_tls_reload(); What was loaded before is still in force.',
          'CIS 6.8'),
         ('reload_would_fail', 'critical',
-         'Mend what the message names before the server is restarted; pg_tls_check() tells whether it is.',
+         'Mend what the message names before the server is restarted; SELECT * FROM pg_tls_check(); tells whether it is.',
          'CIS 6.8'),
+        ('configuration_error', 'critical',
+         'Mend the line in the file; SELECT * FROM pg_file_settings WHERE error IS NOT NULL; shows which.',
+         NULL),
+        ('ssl_off_pending', 'critical',
+         'If that is not meant, run: ALTER SYSTEM SET ssl = on;',
+         'STIG V-233579, CIS 6.8'),
+        ('files_not_checked', 'warning',
+         'Run it again, or raise max_worker_processes and restart the server.',
+         NULL),
         ('file_problem', 'critical',
-         'Put the right file there, then call pg_tls_check() and pg_tls_reload().',
+         'Put the right file there, then run: SELECT * FROM pg_tls_check(); SELECT * FROM pg_tls_reload();',
          'CIS 6.8'),
         ('dh_params_problem', 'info',
          'Put parameters in PEM there, or unset ssl_dh_params_file: the server has good ones of its own.',
          NULL),
         ('file_changed', 'warning',
-         'Call pg_tls_check(), pg_tls_check_sessions() and pg_tls_reload(); or set pg_tls.watch_files = reload.',
+         'Run: SELECT * FROM pg_tls_check_sessions(); SELECT * FROM pg_tls_reload(); To have it done in future: ALTER SYSTEM SET pg_tls.watch_files = ''reload'';',
          NULL),
         ('key_permissions', 'critical',
-         'chmod 0600 the file, or give it to root with mode 0640 and the group of the servers user.',
+         'Run chmod 0600 on the file, or give it to root with mode 0640 and a group of the server''s user.',
          'STIG V-233602'),
         ('key_passphrase', 'info',
-         'Set ssl_passphrase_command and ssl_passphrase_command_supports_reload = on, or renewals need a restart.',
+         'Set ssl_passphrase_command, and ssl_passphrase_command_supports_reload = on; or renewals need a restart.',
          'STIG V-233602'),
         ('server_certificate_expired', 'critical',
-         'Renew the certificate, and call pg_tls_reload().',
+         'Renew the certificate, and run: SELECT * FROM pg_tls_reload();',
          'STIG V-233577, CIS 6.8'),
         ('server_certificate_expiring', 'warning',
-         'Renew the certificate, and call pg_tls_reload(); pg_tls.expiry_warning says how early this is told.',
+         'Renew the certificate, and run: SELECT * FROM pg_tls_reload(); pg_tls.expiry_warning says how early this is told.',
          'CIS 6.8'),
         ('server_certificate_not_yet_valid', 'critical',
          'Check the clock, or wait until it is valid.',
@@ -860,6 +891,9 @@ WITH kinds (code, severity, hint, reference) AS (
         ('server_certificate_no_san', 'warning',
          'Have a certificate issued with the host names that clients use as subject alternative names.',
          'STIG V-233611, CIS 6.8'),
+        ('server_chain_alone', 'warning',
+         'Append the intermediate certificates to the file, and if its issuer is a root, that; then run: SELECT * FROM pg_tls_reload();',
+         'STIG V-233577, CIS 6.8'),
         ('server_chain_disordered', 'critical',
          'Put the certificates into ssl_cert_file in order: the servers, its issuers, and so on.',
          'STIG V-233577, CIS 6.8'),
@@ -867,31 +901,34 @@ WITH kinds (code, severity, hint, reference) AS (
          'Add the intermediate certificates to ssl_cert_file, the servers own first.',
          'STIG V-233577, CIS 6.8'),
         ('server_chain_expired', 'critical',
-         'Replace the intermediate certificate in ssl_cert_file, and call pg_tls_reload().',
+         'Replace the intermediate certificate in ssl_cert_file, and run: SELECT * FROM pg_tls_reload();',
          'STIG V-233577, CIS 6.8'),
         ('server_chain_expiring', 'warning',
-         'Replace the intermediate certificate in ssl_cert_file, and call pg_tls_reload().',
+         'Replace the intermediate certificate in ssl_cert_file, and run: SELECT * FROM pg_tls_reload();',
          'CIS 6.8'),
         ('server_chain_not_yet_valid', 'critical',
          'Check the clock, or wait until it is valid.',
          'CIS 6.8'),
         ('ca_expired', 'critical',
-         'Remove the CA from ssl_ca_file, or add its renewed certificate, and call pg_tls_reload().',
+         'Remove the CA from ssl_ca_file, or add its renewed certificate, and run: SELECT * FROM pg_tls_reload();',
          'STIG V-233577'),
         ('ca_expiring', 'warning',
-         'Add the CAs renewed certificate to ssl_ca_file beside the old one, and call pg_tls_reload().',
+         'Add the CA''s renewed certificate to ssl_ca_file beside the old one, and run: SELECT * FROM pg_tls_reload();',
          'STIG V-233577'),
         ('ca_not_yet_valid', 'critical',
          'Check the clock, or wait until it is valid.',
          'STIG V-233577'),
         ('ca_without_crl', 'critical',
-         'Add a CRL of this CA to ssl_crl_file, each CA in a chain needs one, and call pg_tls_reload().',
+         'Append a CRL of this CA to ssl_crl_file (each CA in a chain needs one), and run: SELECT * FROM pg_tls_reload();',
+         'STIG V-233577'),
+        ('crl_without_ca', 'warning',
+         'Set ssl_ca_file to the file with the CAs of the clients, and run: SELECT * FROM pg_tls_reload();',
          'STIG V-233577'),
         ('crl_expired', 'critical',
-         'Fetch the new CRL of this CA, put it into ssl_crl_file, and call pg_tls_reload().',
+         'Put the new CRL of this CA into ssl_crl_file, and run: SELECT * FROM pg_tls_reload();',
          'STIG V-233577'),
         ('crl_expiring', 'warning',
-         'Fetch the new CRL of this CA, put it into ssl_crl_file, and call pg_tls_reload().',
+         'Put the new CRL of this CA into ssl_crl_file, and run: SELECT * FROM pg_tls_reload();',
          'STIG V-233577'),
         ('crl_not_yet_valid', 'critical',
          'Check the clock, or use the CRL before it.',
@@ -915,37 +952,40 @@ WITH kinds (code, severity, hint, reference) AS (
          'Have the certificate issued again, signed by means of SHA-256 or better.',
          'STIG V-233619, CIS 6.10'),
         ('weak_cipher_allowed', 'warning',
-         'Set ssl_ciphers = HIGH:!aNULL:!3DES or stricter, and call pg_tls_reload().',
+         'Run: ALTER SYSTEM SET ssl_ciphers = ''HIGH:!aNULL:!3DES''; SELECT * FROM pg_tls_reload();',
          'STIG V-233619, CIS 6.10'),
         ('tls_version_allowed', 'warning',
-         'Set ssl_min_protocol_version = TLSv1.2 or TLSv1.3, and call pg_tls_reload().',
+         'Run: ALTER SYSTEM SET ssl_min_protocol_version = ''TLSv1.2''; SELECT * FROM pg_tls_reload();',
          'STIG V-233619, CIS 6.9'),
         ('tls_version_seen', 'warning',
-         'Bring these clients up to date: see pg_stat_tls_clients. pg_stat_tls_reset() forgets the past.',
+         'Bring these clients up to date: SELECT * FROM pg_stat_tls_clients; SELECT pg_stat_tls_reset(); forgets the past.',
          'STIG V-233619, CIS 6.9'),
         ('no_post_quantum', 'info',
-         'Add X25519MLKEM768 at the beginning of ssl_groups, and call pg_tls_reload().',
+         'Run: ALTER SYSTEM SET ssl_groups = ''X25519MLKEM768:X25519:prime256v1''; SELECT * FROM pg_tls_reload();',
          NULL),
         ('hba_clear_text', 'warning',
-         'Make it hostssl in pg_hba.conf, or set pg_tls.require_encryption = on.',
+         'Make it hostssl in the file, and run: SELECT pg_reload_conf(); Or: ALTER SYSTEM SET pg_tls.require_encryption = on; SELECT pg_reload_conf();',
          'STIG V-233579, CIS 6.8'),
         ('hba_clear_text_password', 'critical',
-         'Make it hostssl in pg_hba.conf, or use scram-sha-256. pg_tls.require_encryption refuses only once the password has been sent.',
+         'Make it hostssl in the file, or scram-sha-256, and run: SELECT pg_reload_conf(); pg_tls.require_encryption refuses only once the password has been sent.',
          'STIG V-233519, CIS 6.8'),
         ('hba_trust', 'critical',
-         'Use scram-sha-256 or cert in place of trust.',
+         'Put scram-sha-256 or cert in place of trust, and run: SELECT pg_reload_conf();',
          'STIG V-233612'),
         ('hba_error', 'critical',
-         'Mend the line: a reload ignores the whole file, and a restart fails.',
+         'Mend the file: a reload ignores all of it, and a restart fails.',
+         NULL),
+        ('hba_changed', 'info',
+         'Run: SELECT pg_reload_conf(); Until then the older lines are in force, and may be other than what is told here.',
          NULL),
         ('clear_text_session', 'warning',
-         'Have these clients connect with sslmode=verify-full: see pg_stat_tls WHERE encryption = none.',
+         'Have these clients connect with sslmode=verify-full: SELECT * FROM pg_stat_tls WHERE encryption = ''none'';',
          'STIG V-233579, CIS 6.8'),
         ('clear_text_seen', 'warning',
-         'Have these clients connect with sslmode=verify-full: see pg_stat_tls_clients. pg_stat_tls_reset() forgets the past.',
+         'Have these clients connect with sslmode=verify-full: SELECT * FROM pg_stat_tls_clients WHERE encryption = ''none''; SELECT pg_stat_tls_reset(); forgets the past.',
          'STIG V-233579, CIS 6.8'),
         ('session_not_acceptable', 'critical',
-         'See pg_stat_tls WHERE NOT acceptable. pg_terminate_backend() ends a session, pg_tls.invalid_sessions = terminate all such ones.',
+         'See them: SELECT * FROM pg_stat_tls WHERE NOT acceptable; End them, now and in future: ALTER SYSTEM SET pg_tls.invalid_sessions = ''terminate''; SELECT pg_reload_conf();',
          'STIG V-233577, V-233613'),
         ('client_certificate_expired', 'warning',
          'Have the client use a renewed certificate: it cannot connect again with this one.',
@@ -958,55 +998,77 @@ WITH kinds (code, severity, hint, reference) AS (
          'STIG V-233612, V-233615')
 ),
 status AS MATERIALIZED (
-    SELECT * FROM pg_tls_status()
+    SELECT * FROM @schema@.pg_tls_status()
 ),
 sessions AS MATERIALIZED (
     SELECT t.*, a.client_addr
-    FROM pg_stat_tls() t JOIN pg_catalog.pg_stat_get_activity(NULL) a USING (pid)
+    FROM @schema@.pg_stat_tls() t JOIN pg_catalog.pg_stat_get_activity(NULL) a USING (pid)
 ),
 clients AS MATERIALIZED (
     SELECT *,
            client_addr IS NOT NULL AND NOT client_addr <<= '127.0.0.0/8' AND client_addr <> '::1' AS remote
-    FROM pg_stat_tls_clients()
+    FROM @schema@.pg_stat_tls_clients()
 ),
 certificates AS MATERIALIZED (
-    SELECT * FROM pg_stat_tls_client_certificates()
+    SELECT * FROM @schema@.pg_stat_tls_client_certificates()
 ),
--- of the lines that admit TCP connections: does one admit them in clear text,
--- and from elsewhere, before a line that refuses that for all?
+-- Of the lines that admit TCP connections: does one admit them in clear text,
+-- and from elsewhere, before lines that refuse that?
 lines AS MATERIALIZED (
     SELECT *,
-           type IN ('host', 'hostnossl', 'hostnogssenc') AND auth_method <> 'reject' AS clear_text,
-           type = 'hostnossl' AND auth_method = 'reject'
-               AND 'all' = ANY (database) AND 'all' = ANY (user_name) AS refuses,
+           type IN ('host', 'hostnossl', 'hostnogssenc') AS clear_text,
+           address = 'all' OR (lo = '0.0.0.0' AND hi = '255.255.255.255') AS any_ipv4,
+           address = 'all' OR (lo = '::' AND hi = 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff') AS any_ipv6,
+           coalesce((lo <<= '127.0.0.0/8' AND hi <<= '127.0.0.0/8') OR (lo = '::1' AND hi = '::1'),
+                    lower(address) IN ('localhost', 'samehost'), false) AS is_local,
            'replication' = ANY (database) AS replication,
-           format('line %s of %s', line_number, regexp_replace(file, '.*/', '')) AS object,
-           address LIKE '127.%' OR address IN ('::1', 'localhost', 'samehost') AS is_local,
-           address = 'all' OR (address = '0.0.0.0' AND netmask = '0.0.0.0') AS any_ipv4,
-           address = 'all' OR (address = '::' AND netmask = '::') AS any_ipv6
-    FROM pg_tls_hba_rules()
+           database <> '{replication}' AS databases,
+           address || coalesce('/' || netmask, '') AS range,
+           format('line %s of %s', line_number, regexp_replace(file, '.*/', '')) AS object
+    FROM (SELECT *,
+                 CASE WHEN netmask IS NOT NULL THEN address::inet & netmask::inet END AS lo,
+                 CASE WHEN netmask IS NOT NULL THEN address::inet | ~ netmask::inet END AS hi
+          FROM @schema@.pg_tls_hba_rules()) h
+),
+refusals AS MATERIALIZED (
+    SELECT *, 'all' = ANY (database) AS all_databases
+    FROM lines
+    WHERE clear_text AND auth_method = 'reject' AND 'all' = ANY (user_name)
 ),
 open_lines AS (
     SELECT *
     FROM lines l
-    WHERE clear_text AND NOT is_local
-      AND NOT ((address LIKE '%:%'
-                OR EXISTS (SELECT FROM lines r WHERE r.refuses AND r.any_ipv4 AND r.rule < l.rule
-                                                 AND r.replication >= l.replication))
-               AND (address ~ '^[0-9.]+$'
-                    OR EXISTS (SELECT FROM lines r WHERE r.refuses AND r.any_ipv6 AND r.rule < l.rule
-                                                     AND r.replication >= l.replication)))
+    WHERE clear_text AND auth_method <> 'reject' AND NOT is_local
+      AND NOT (
+          -- databases, and replication, are refused from all of its addresses
+          (NOT databases
+           OR (CASE WHEN lo IS NOT NULL THEN
+                   EXISTS (SELECT FROM refusals r
+                           WHERE r.rule < l.rule AND all_databases AND (r.address = 'all' OR (r.lo <= l.lo AND r.hi >= l.hi)))
+               ELSE
+                   EXISTS (SELECT FROM refusals r WHERE r.rule < l.rule AND all_databases AND r.any_ipv4)
+                   AND EXISTS (SELECT FROM refusals r WHERE r.rule < l.rule AND all_databases AND r.any_ipv6)
+               END))
+          AND (NOT replication
+               OR (CASE WHEN lo IS NOT NULL THEN
+                       EXISTS (SELECT FROM refusals r
+                               WHERE r.rule < l.rule AND r.replication AND (r.address = 'all' OR (r.lo <= l.lo AND r.hi >= l.hi)))
+                   ELSE
+                       EXISTS (SELECT FROM refusals r WHERE r.rule < l.rule AND r.replication AND r.any_ipv4)
+                       AND EXISTS (SELECT FROM refusals r WHERE r.rule < l.rule AND r.replication AND r.any_ipv6)
+                   END)))
 ),
-listening (reachable) AS (
-    SELECT EXISTS (SELECT
-                   FROM regexp_split_to_table(current_setting('listen_addresses'), '\s*,\s*') a
-                   WHERE a <> '' AND a NOT LIKE '127.%' AND a NOT IN ('::1', 'localhost'))
+listening (reachable, tcp) AS (
+    SELECT coalesce(bool_or(a NOT LIKE '127.%' AND a NOT IN ('::1', 'localhost')), false), count(*) > 0
+    FROM (SELECT lower(trim(BOTH ' "' FROM a)) AS a
+          FROM regexp_split_to_table(current_setting('listen_addresses'), ',') a) s
+    WHERE a <> ''
 ),
 notice (expiry) AS (
     SELECT current_setting('pg_tls.expiry_warning')::interval
 ),
 found (code, object, finding) AS (
-    SELECT code, object, finding FROM pg_tls_file_findings()
+    SELECT code, object, finding FROM @schema@.pg_tls_file_findings()
     UNION ALL
     SELECT 'tls_not_active', 'ssl',
            'the setting "ssl" is on, but the server has no TLS configuration loaded, and offers no TLS'
@@ -1040,26 +1102,34 @@ found (code, object, finding) AS (
       AND current_setting('server_version_num')::integer >= 180000 AND groups !~* 'MLKEM'
     UNION ALL
     SELECT 'hba_clear_text', object,
-           format('line %s (%s) admits connections in clear text from %s', line_number, type, address)
+           format('line %s (%s) admits connections in clear text from %s', line_number, type, range)
     FROM open_lines, listening
     WHERE reachable AND NOT current_setting('pg_tls.require_encryption')::boolean
     UNION ALL
     SELECT 'hba_clear_text_password', object,
            format('line %s (%s) lets clients from %s send passwords in clear text, by %s',
-                  line_number, type, address, auth_method)
+                  line_number, type, range, auth_method)
     FROM open_lines, listening
     WHERE reachable AND auth_method IN ('password', 'ldap', 'radius', 'pam', 'bsd')
     UNION ALL
     SELECT 'hba_trust', object,
-           format('line %s (%s) lets anybody from %s in without authentication', line_number, type, address)
-    FROM lines
-    WHERE type <> 'local' AND auth_method = 'trust' AND NOT needs_certificate
+           format('line %s (%s) lets anybody%s from %s in as any role, without authentication', line_number, type,
+                  CASE WHEN clientcert IS NOT NULL THEN ' with a certificate' ELSE '' END, range)
+    FROM lines, listening
+    WHERE tcp AND type <> 'local' AND auth_method = 'trust' AND clientcert IS DISTINCT FROM 'verify-full'
     UNION ALL
-    SELECT 'hba_error', object,
-           format('line %s: %s', line_number, error)
+    SELECT 'hba_error', coalesce(object, regexp_replace(file, '.*/', '')),
+           coalesce(format('line %s: %s', line_number::text, error), error)
     FROM lines
     -- which is no error for the server
     WHERE error IS NOT NULL AND error NOT LIKE '%record cannot match because%'
+    UNION ALL
+    SELECT 'hba_changed', regexp_replace(file, '.*/', ''),
+           format('"%s" was changed at %s, and the server''s configuration was loaded at %s',
+                  file, max(modified_at), pg_conf_load_time()::timestamptz(0))
+    FROM lines
+    GROUP BY file
+    HAVING max(modified_at) > pg_conf_load_time()
     UNION ALL
     SELECT 'clear_text_session', 'sessions',
            format('sessions connected over the network in clear text: %s', count(*))
@@ -1086,8 +1156,17 @@ found (code, object, finding) AS (
     SELECT 'client_certificate_expiring', subject_dn,
            format('certificate %s, used by role "%s" at %s, ends at %s',
                   fingerprint, usename, last_seen::timestamptz(0), not_after)
-    FROM certificates, notice
+    FROM certificates c, notice
     WHERE not_after > clock_timestamp() AND not_after < clock_timestamp() + expiry
+      -- and was not renewed
+      AND NOT EXISTS (SELECT FROM certificates n
+                      WHERE n.usename = c.usename AND n.subject_dn = c.subject_dn
+                        AND n.not_after > c.not_after AND n.last_seen > c.last_seen)
+    UNION ALL
+    SELECT 'weak_key', subject_dn,
+           format('client certificate %s, used by role "%s", has a weak key, %s', fingerprint, usename, key)
+    FROM certificates
+    WHERE key ~ '^(RSA|RSA-PSS|DSA)-([0-9]{1,3}|1[0-9]{3})$' OR key ~ '^EC-.*(1[0-9]{2})'
     UNION ALL
     SELECT 'client_certificate_shared', min(subject_dn),
            format('certificate %s is used by the roles %s', fingerprint, string_agg(format('"%s"', usename), ', ' ORDER BY usename))
@@ -1095,7 +1174,11 @@ found (code, object, finding) AS (
 )
 SELECT coalesce(severity, 'warning') AS severity, found.code, object, finding, hint, reference
 FROM found LEFT JOIN kinds USING (code)
-ORDER BY array_position(ARRAY['critical', 'warning', 'info'], severity), found.code, object, finding;
+ORDER BY array_position(ARRAY['critical', 'warning', 'info'], severity), found.code, object, finding
+$view$, '@schema@', schema);
+    PERFORM pg_catalog.set_config('search_path', old_path, true);
+END
+$do$;
 
 COMMENT ON VIEW pg_tls_findings IS
 'what is wrong with the TLS of this server and its clients, or soon will be, worst first; no rows where all is well';

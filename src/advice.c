@@ -23,6 +23,9 @@
 #include "certificate.h"
 #include "compat.h"
 
+/* Longer chains are not followed: there may be circles. */
+#define MAX_CHAIN	20
+
 int			pgtls_expiry_warning;
 
 void
@@ -351,9 +354,37 @@ has_host_name(X509 *cert)
 	return result;
 }
 
-/* What keeps nobody out, and yet should be better: a List of Advice *. */
+/*
+ * A certificate alone in its file, of which OpenSSL finds no root: perhaps
+ * clients have its issuer, and perhaps the intermediate ones were forgotten.
+ */
+static List *
+advise_on_lone_certificate(List *list, X509 *cert, STACK_OF(X509_OBJECT) *objects)
+{
+	X509	   *last = cert;
+
+	for (int i = 0; i < MAX_CHAIN; i++)
+	{
+		X509	   *issuer = find_issuer(objects, last);
+
+		if (pgtls_certificate_self_signed(last))
+			return list;
+		if (issuer == NULL)
+			return advise(list, "server_chain_alone", cert, "ssl_cert_file",
+						  psprintf("\"%s\" holds one certificate, and its issuer \"%s\" is not in \"ssl_ca_file\" either: clients that do not have it cannot verify the server",
+								   ssl_cert_file,
+								   pgtls_advice_name(X509_get_issuer_name(last))));
+		last = issuer;
+	}
+	return list;
+}
+
+/*
+ * What keeps nobody out, or perhaps somebody, and should be better: a List of
+ * Advice *.  "complete" as above.
+ */
 List *
-pgtls_advice_on_strength(SSL_CTX *context)
+pgtls_advice_on_strength(SSL_CTX *context, bool complete)
 {
 	X509	   *cert = SSL_CTX_get0_certificate(context);
 	STACK_OF(X509) *chain = NULL;
@@ -374,6 +405,8 @@ pgtls_advice_on_strength(SSL_CTX *context)
 						  psprintf("server certificate \"%s\" has no DNS name or IP address in its subject alternative names",
 								   name));
 		SSL_CTX_get0_chain_certs(context, &chain);
+		if (objects != NULL && (complete || chain == NULL || sk_X509_num(chain) == 0))
+			list = advise_on_lone_certificate(list, cert, objects);
 		for (int i = 0; chain != NULL && i < sk_X509_num(chain); i++)
 		{
 			X509	   *issuer = sk_X509_value(chain, i);

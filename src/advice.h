@@ -39,6 +39,6 @@ extern Validity pgtls_advice_validity(TimestampTz from, TimestampTz until,
 extern char *pgtls_advice_name(const X509_NAME *name);
 extern List *pgtls_advice_on_context(SSL_CTX *context, bool complete);
 extern List *pgtls_advice_on_crl(X509_CRL *crl);
-extern List *pgtls_advice_on_strength(SSL_CTX *context);
+extern List *pgtls_advice_on_strength(SSL_CTX *context, bool complete);
 
 #endif							/* PGTLS_ADVICE_H */

@@ -190,7 +190,7 @@ wait_a_while(long milliseconds)
 
 /*
  * Start the worker.  If others have all the slots, wait a while: they may be
- * such workers, too.
+ * such workers, too.  NULL if that was in vain, and the answer is optional.
  */
 static BackgroundWorkerHandle *
 start_worker(const Question *question, dsm_handle segment)
@@ -205,6 +205,8 @@ start_worker(const Question *question, dsm_handle segment)
 	worker.bgw_notify_pid = MyProcPid;
 	while (!RegisterDynamicBackgroundWorker(&worker, &handle))
 	{
+		if (GetCurrentTimestamp() >= deadline && question->optional)
+			return NULL;
 		if (GetCurrentTimestamp() >= deadline)
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
@@ -276,9 +278,10 @@ abandon_worker(int code, Datum arg)
 
 /*
  * Ask, and wait for the whole answer.  Raises an error without a free worker
- * slot, at the deadline, and if the worker ends too early.
+ * slot, at the deadline, and if the worker ends too early.  Where the answer
+ * is optional, no free slot is no error, but false.
  */
-void
+bool
 pgtls_answer_ask(const Question *question, AnswerCallback callback, void *arg)
 {
 	dsm_segment *segment = dsm_create(QUEUE_SIZE, 0);
@@ -287,6 +290,11 @@ pgtls_answer_ask(const Question *question, AnswerCallback callback, void *arg)
 
 	shm_mq_set_receiver(queue, MyProc);
 	worker = start_worker(question, dsm_segment_handle(segment));
+	if (worker == NULL)
+	{
+		dsm_detach(segment);
+		return false;
+	}
 
 	/* a session that is ended has to clean up, too, hence no PG_CATCH */
 	PG_ENSURE_ERROR_CLEANUP(abandon_worker, PointerGetDatum(worker));
@@ -297,6 +305,7 @@ pgtls_answer_ask(const Question *question, AnswerCallback callback, void *arg)
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(abandon_worker, PointerGetDatum(worker));
 	dsm_detach(segment);
+	return true;
 }
 
 /*

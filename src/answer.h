@@ -28,13 +28,14 @@ typedef struct Question
 	const char *what;			/* what it does, for messages: "the dry run" */
 	char		kind;			/* for pgtls_answer_begin() */
 	TimestampTz deadline;		/* DT_NOEND for none */
+	bool		optional;		/* no free worker slot is no error */
 } Question;
 
 /* Called for each record of an answer, in the caller's memory context. */
 typedef void (*AnswerCallback) (StringInfo record, void *arg);
 
 /* For the caller, who may be cancelled. */
-extern void pgtls_answer_ask(const Question *question, AnswerCallback callback,
+extern bool pgtls_answer_ask(const Question *question, AnswerCallback callback,
 							 void *arg);
 extern char *pgtls_answer_get(StringInfo record);
 extern void pgtls_answer_add_row(Row *row, StringInfo record, const char *types);

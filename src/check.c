@@ -30,10 +30,6 @@
 #include "pg_tls.h"
 #include "row.h"
 
-/* Kinds of questions. */
-#define CHECK_FILES		'f'
-#define CHECK_SESSIONS	's'		/* the files, and the sessions by them */
-
 bool		pgtls_check_without_passphrase = false;
 bool		pgtls_check_needs_passphrase = false;
 
@@ -42,6 +38,7 @@ static SSL_CTX *new_context = NULL;
 static openssl_tls_init_hook_typ next_tls_init = NULL;
 static bool reading_settings = false;
 static List *messages = NIL;	/* of char *, in TopMemoryContext */
+static List *config_errors = NIL;	/* those about the configuration file */
 
 PG_FUNCTION_INFO_V1(pg_tls_check);
 PG_FUNCTION_INFO_V1(pg_tls_check_sessions);
@@ -76,6 +73,8 @@ collect_message(ErrorData *edata)
 	messages = lappend(messages, edata->detail != NULL ?
 					   psprintf("%s (%s)", edata->message, edata->detail) :
 					   pstrdup(edata->message));
+	if (reading_settings && edata->sqlerrcode != ERRCODE_CANT_CHANGE_RUNTIME_PARAM)
+		config_errors = lappend(config_errors, llast(messages));
 	MemoryContextSwitchTo(oldcontext);
 }
 
@@ -137,7 +136,7 @@ find_unreadable_type(void)
 
 /* Read the configuration, and load the files. */
 static void
-load(CheckResult *result)
+load(bool load_files, CheckResult *result)
 {
 	memset(result, 0, sizeof(*result));
 
@@ -145,11 +144,12 @@ load(CheckResult *result)
 	ProcessConfigFile(PGC_SIGHUP);
 	reading_settings = false;
 	result->warnings = messages;
+	result->config_errors = list_copy(config_errors);
 	messages = NIL;
 
 	result->ok = true;
 	result->ssl = EnableSSL;
-	if (!EnableSSL)
+	if (!EnableSSL || !load_files)
 		return;
 
 	result->error = find_unreadable_type();
@@ -280,21 +280,21 @@ send_result(const CheckResult *result)
  * Make the dry run in this process, which has to end soon after: a worker.
  */
 void
-pgtls_check_make(bool sessions, CheckResult *result)
+pgtls_check_make(CheckDepth depth, CheckResult *result)
 {
 	emit_log_hook_type next_emit_log = emit_log_hook;
 	char	   *log_level = pstrdup(GetConfigOption("log_min_messages", false, false));
 
 	emit_log_hook = collect_message;
 	SetConfigOption("log_min_messages", "debug3", PGC_SUSET, PGC_S_OVERRIDE);
-	load(result);
+	load(depth != CHECK_SETTINGS, result);
 	SetConfigOption("log_min_messages", log_level, PGC_SUSET, PGC_S_OVERRIDE);
 	emit_log_hook = next_emit_log;
 	if (new_context == NULL || pgtls_answer_unwanted)
 		return;
 	add_warnings(result);
 	pgtls_adopt_security_level(new_context, pgtls_cipher_list);
-	if (sessions && ssl_ca_file[0] != '\0')
+	if (depth == CHECK_SESSIONS && ssl_ca_file[0] != '\0')
 		pgtls_judge_sessions(new_context, 0, 0, JUDGE_ALL, collect_refused, result);
 }
 
@@ -302,10 +302,10 @@ pgtls_check_make(bool sessions, CheckResult *result)
 void
 pgtls_check_main(Datum arg)
 {
-	bool		sessions = pgtls_answer_begin(arg) == CHECK_SESSIONS;
+	CheckDepth	depth = (CheckDepth) pgtls_answer_begin(arg);
 	CheckResult result;
 
-	pgtls_check_make(sessions, &result);
+	pgtls_check_make(depth, &result);
 	send_result(&result);
 	pgtls_answer_end();
 }
@@ -355,18 +355,18 @@ take_record(StringInfo record, void *arg)
 }
 
 static void
-run_check(char kind, TimestampTz deadline, CheckCaller *caller)
+run_check(CheckDepth depth, TimestampTz deadline, CheckCaller *caller)
 {
 	Question	question = {
 		.name = "pg_tls check",
 		.function = "pgtls_check_main",
 		.what = "the dry run of the TLS configuration",
-		.kind = kind,
+		.kind = (char) depth,
 		.deadline = deadline
 	};
 
 	memset(caller->result, 0, sizeof(*caller->result));
-	pgtls_answer_ask(&question, take_record, caller);
+	(void) pgtls_answer_ask(&question, take_record, caller);
 }
 
 /*

@@ -23,6 +23,14 @@ typedef struct CheckedSession
 	char	   *crl_status;
 } CheckedSession;
 
+/* What a dry run tries. */
+typedef enum CheckDepth
+{
+	CHECK_SETTINGS = 1,			/* read the configuration */
+	CHECK_FILES,				/* and load the files */
+	CHECK_SESSIONS				/* and judge the connected sessions by them */
+} CheckDepth;
+
 /* What came of a dry run, in memory of the caller's context. */
 typedef struct CheckResult
 {
@@ -30,6 +38,8 @@ typedef struct CheckResult
 	bool		ssl;			/* "ssl" would be on after it */
 	char	   *error;			/* why not; the server's own message, or NULL */
 	List	   *warnings;		/* of char *: what a success would hide */
+	List	   *config_errors;	/* those of them that concern postgresql.conf;
+								 * for workers only */
 	List	   *sessions;		/* of CheckedSession *, if asked for */
 } CheckResult;
 
@@ -37,7 +47,7 @@ typedef struct CheckResult
 extern bool pgtls_check_without_passphrase;
 extern bool pgtls_check_needs_passphrase;
 
-extern void pgtls_check_make(bool sessions, CheckResult *result);
+extern void pgtls_check_make(CheckDepth depth, CheckResult *result);
 extern void pgtls_check_run(TimestampTz deadline, CheckResult *result);
 
 /* Main function of the worker. */

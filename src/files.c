@@ -50,10 +50,10 @@
 #define LARGE_CRL		(128 * 1024)
 
 /*
- * Findings include a dry run.  With CRLs of more than this in memory it is
- * left out unless something has changed.
+ * Findings include a dry run.  With CRLs of more than this in memory it loads
+ * the files only if something has changed.
  */
-#define MAX_DRY_RUN		(16 * 1024 * 1024)
+#define MAX_DRY_RUN		(2 * 1024 * 1024)
 
 /* Kinds of questions. */
 #define ASK_FILES			'f'
@@ -1394,7 +1394,12 @@ answer_findings(void)
 		return;
 	answer_advice(make_advice());
 	if (context != NULL)
-		answer_advice(pgtls_advice_on_strength(context));
+		answer_advice(pgtls_advice_on_strength(context, pgtls_prepare_built_chain()));
+
+	if ((files[CRL_FILE].path != NULL || files[CRL_DIR].path != NULL) &&
+		files[CA_FILE].path == NULL)
+		answer_finding("crl_without_ca", "ssl_ca_file",
+					   "CRLs are configured, but no CA: no client certificate is asked for");
 
 	for (int kind = 0; kind < NUM_FILES; kind++)
 	{
@@ -1460,10 +1465,16 @@ answer_findings(void)
 		}
 	}
 
-	if (!changed && crl_size > MAX_DRY_RUN)
-		return;
 	pgtls_check_without_passphrase = true;
-	pgtls_check_make(false, &result);
+	pgtls_check_make(changed || crl_size <= MAX_DRY_RUN ? CHECK_FILES : CHECK_SETTINGS,
+					 &result);
+	foreach(lc, result.config_errors)
+		answer_finding("configuration_error", "postgresql.conf",
+					   psprintf("what a reload ignores, and a restart may fail for: %s",
+								(char *) lfirst(lc)));
+	if (!result.ssl)
+		answer_finding("ssl_off_pending", "ssl",
+					   "a reload would turn TLS off, as the configuration file says now");
 	if (!result.ok && !pgtls_check_needs_passphrase)
 		answer_finding("reload_would_fail", "ssl",
 					   psprintf("a reload would fail, and so would a restart: %s", result.error));
@@ -1529,7 +1540,7 @@ take_row(StringInfo record, void *arg)
 	MemoryContextReset(caller->context);
 }
 
-static void
+static bool
 ask(char kind, AnswerCallback callback, void *arg)
 {
 	Question	question = {
@@ -1537,11 +1548,12 @@ ask(char kind, AnswerCallback callback, void *arg)
 		.function = "pgtls_files_main",
 		.what = "a look at the TLS files",
 		.kind = kind,
-		.deadline = DT_NOEND
+		.deadline = DT_NOEND,
+		.optional = kind == ASK_FINDINGS
 	};
 
 	pgtls_require_preload();
-	pgtls_answer_ask(&question, callback, arg);
+	return pgtls_answer_ask(&question, callback, arg);
 }
 
 static Datum
@@ -1555,7 +1567,17 @@ ask_rows(FunctionCallInfo fcinfo, char kind, const char *types)
 	InitMaterializedSRF(fcinfo, 0);
 	caller.context = AllocSetContextCreate(CurrentMemoryContext, "pg_tls row",
 										   ALLOCSET_DEFAULT_SIZES);
-	ask(kind, take_row, &caller);
+	if (!ask(kind, take_row, &caller))
+	{
+		Row			row;
+
+		/* other findings are not to be lost for this */
+		pgtls_row_begin(&row);
+		pgtls_row_text(&row, "files_not_checked");
+		pgtls_row_text(&row, "max_worker_processes");
+		pgtls_row_text(&row, "the TLS files could not be looked at: all worker slots are in use");
+		pgtls_row_store(&row, caller.rsinfo);
+	}
 	MemoryContextDelete(caller.context);
 	return (Datum) 0;
 }
@@ -1633,7 +1655,7 @@ pg_tls_server_matches(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("host name must not be empty")));
-	ask(ASK_SERVER, take_server, &hex);
+	(void) ask(ASK_SERVER, take_server, &hex);
 	if (hex == NULL)
 		PG_RETURN_NULL();
 	len = strlen(hex) / 2;

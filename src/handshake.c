@@ -34,6 +34,7 @@
 #include "compat.h"
 #include "handshake.h"
 #include "inventory.h"
+#include "monitor.h"
 #include "ossl.h"
 #include "pg_tls.h"
 #include "row.h"
@@ -57,6 +58,7 @@
 	X(NO_SHARED_CIPHER, "no_shared_cipher") \
 	X(UNSUPPORTED_PROTOCOL, "unsupported_protocol") \
 	X(NOT_TLS, "not_tls") \
+	X(UNENCRYPTED_DATA, "unencrypted_data") \
 	X(EOF_, "eof") \
 	X(ENCRYPTION_REQUIRED, "encryption_required") \
 	X(OTHER, "other")
@@ -449,7 +451,17 @@ reason_of_message(const ErrorData *edata, FailureReason *reason)
 	if (id == NULL)
 		return false;
 	if (starts_with(id, "could not accept SSL connection"))
-		*reason = reason_of_sentence(edata->message);
+	{
+		/* what core or the system says may be translated */
+		if (strstr(id, "EOF detected") != NULL || strstr(id, ": %m") != NULL)
+			*reason = REASON_EOF_;
+		else
+			*reason = reason_of_sentence(edata->message);
+	}
+	else if (starts_with(id, "received unencrypted data after SSL request"))
+		*reason = REASON_UNENCRYPTED_DATA;
+	else if (starts_with(id, "invalid length of startup packet"))
+		*reason = REASON_NOT_TLS;	/* TLS or HTTP without asking first, say */
 	else if (starts_with(id, "connection requires a valid client certificate"))
 		*reason = REASON_CERTIFICATE_REQUIRED;
 	else if (starts_with(id, "certificate authentication failed") ||
@@ -457,7 +469,11 @@ reason_of_message(const ErrorData *edata, FailureReason *reason)
 		*reason = REASON_CERTIFICATE_USER_MISMATCH;
 	else if (starts_with(id, "no pg_hba.conf entry") ||
 			 starts_with(id, "pg_hba.conf rejects"))
+	{
+		if (MyProcPort->raddr.addr.ss_family == AF_UNIX)
+			return false;
 		*reason = REASON_NO_HBA_ENTRY;
+	}
 	else if (starts_with(id, "SSL certificate's") ||
 			 starts_with(id, "could not initialize SSL connection"))
 		*reason = REASON_OTHER;
@@ -778,5 +794,6 @@ pg_stat_tls_reset(PG_FUNCTION_ARGS)
 		reset_counter(&shared->failed[i]);
 	pg_atomic_write_u64(&shared->first_ticket, pg_atomic_read_u64(&shared->tickets));
 	pgtls_inventory_reset();
+	pgtls_monitor_save_soon();
 	PG_RETURN_VOID();
 }

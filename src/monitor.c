@@ -83,6 +83,7 @@ typedef struct MonitorShared
 	LWLock	   *verifier_lock;
 
 	bool		loaded;			/* the save file was read */
+	bool		save_soon;		/* the save file is to be written at once */
 
 	/*
 	 * When a certificate or CRL of the server's store next begins or ends, so
@@ -154,6 +155,15 @@ pgtls_monitor_wake(void)
 {
 	if (pgtls_monitor_pid() != 0)
 		SetLatch(&GetPGProcByNumber(*(volatile int *) &shared->pgproc)->procLatch);
+}
+
+
+/* What is in the save file is not to come back.  Any backend may call this. */
+void
+pgtls_monitor_save_soon(void)
+{
+	shared->save_soon = true;
+	pgtls_monitor_wake();
 }
 
 
@@ -538,8 +548,9 @@ pgtls_monitor_main(Datum arg)
 		crl_dir = new_crl_dir;
 		look_for_due_verdicts(&timeout);
 
-		if (GetCurrentTimestamp() >= next_save)
+		if (shared->save_soon || GetCurrentTimestamp() >= next_save)
 		{
+			shared->save_soon = false;
 			pgtls_save_store();
 			next_save = GetCurrentTimestamp() + SAVE_INTERVAL;
 		}

@@ -23,6 +23,7 @@ extern Size pgtls_monitor_shmem_size(void);
 extern void pgtls_monitor_shmem_init(void *area, bool found);
 extern int	pgtls_monitor_pid(void);
 extern void pgtls_monitor_wake(void);
+extern void pgtls_monitor_save_soon(void);
 extern void pgtls_monitor_define_settings(void);
 extern void pgtls_monitor_catch_sigterm(void (*handler) (int signo));
 extern void pgtls_monitor_worker(BackgroundWorker *worker, const char *name,

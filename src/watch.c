@@ -289,7 +289,7 @@ compare_files(bool may_complain)
 	shared->unloadable = false;
 	if (changed == NULL)
 		return;
-	pgtls_check_make(false, &result);
+	pgtls_check_make(CHECK_FILES, &result);
 	if (pgtls_answer_unwanted || file_signature() != signature)
 		return;					/* the monitor will see that, too */
 

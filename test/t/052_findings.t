@@ -284,17 +284,28 @@ for (
 	[ 'refused before, one family', ['hostnossl all all 0.0.0.0/0 reject', 'host all all 192.0.2.1/32 scram-sha-256', 'host all all ::/0 scram-sha-256'], $clear->(5, 'host') ],
 	[ 'refused after', ['host all all all scram-sha-256', 'hostnossl all all all reject'], $clear->(3, 'host') ],
 	[ 'refused for some', ['hostnossl postgres all all reject', 'hostnossl all alice all reject', 'host all all all scram-sha-256'], $clear->(5, 'host') ],
+	[ 'masks that cover more than this machine', ['host all all 127.0.0.1/0 scram-sha-256', 'host all all ::1/0 scram-sha-256', 'host all all 127.0.0.0/1 scram-sha-256', 'host all all 127.1.2.3 255.0.0.0 scram-sha-256'],
+		$clear->(3, 'host'), $clear->(4, 'host'), $clear->(5, 'host') ],
+	[ 'refused by a network', ['hostnossl all all 10.0.0.0/8 reject', 'host all all 10.1.0.0/16 scram-sha-256', 'host all all 10.0.0.0/7 scram-sha-256'], $clear->(5, 'host') ],
+	[ 'refused with TLS and without', ['host all all all reject', 'host all all all scram-sha-256'] ],
+	[ 'replication refused', ['hostnossl replication all all reject', 'host replication all all scram-sha-256'] ],
+	[ 'both refused', ['hostnossl all all all reject', 'hostnossl replication all all reject', 'host all,replication all all scram-sha-256'] ],
 	[ 'replication is not all', ['hostnossl all all all reject', 'host replication all all scram-sha-256'], $clear->(4, 'host') ],
 	[ 'passwords', ['host all all all password'], $clear->(3, 'host'), $password->(3, 'password') ],
+	[ 'radius', ['host all all all radius radiusservers=127.0.0.1 radiussecrets=x'], $clear->(3, 'host'), $password->(3, 'radius') ],
+	[ 'pam', ['host all all all pam'], $clear->(3, 'host'), $password->(3, 'pam') ],
 	[ 'ldap', ['host all all all ldap ldapserver=x ldapprefix=y'], $clear->(3, 'host'), $password->(3, 'ldap') ],
 	[ 'passwords over TLS', ['hostssl all all all password'] ],
-	[ 'trust', ['hostssl all all all trust'], [ 'hba_trust', 'critical', 'line 3 of pg_hba.conf', qr/lets anybody from all in without authentication/ ] ],
+	[ 'trust', ['hostssl all all all trust'], [ 'hba_trust', 'critical', 'line 3 of pg_hba.conf', qr/lets anybody from all in as any role, without authentication/ ] ],
+	[ 'trust and a certificate that proves nothing', ['hostssl all all all trust clientcert=verify-ca'], [ 'hba_trust', 'critical', 'line 3 of pg_hba.conf', qr/lets anybody with a certificate from all in/ ] ],
+	[ 'trust without TLS', ['host all all 192.0.2.0/24 trust'], $clear->(3, 'host'), [ 'hba_trust', 'critical', 'line 3 of pg_hba.conf', qr/lets anybody from 192.0.2.0\/255.255.255.0 in as any role/ ] ],
 	[ 'trust and a certificate', ['hostssl all all all trust clientcert=verify-full'] ],
 	[ 'an error', ['host all all nonsense/99 scram-sha-256'], [ 'hba_error', 'critical', 'line 3 of pg_hba.conf', qr/^line 3: .*nonsense/ ] ])
 {
 	my ($name, $lines, @expected) = @$_;
 
 	$c->set_hba(@hba, @$lines);
+	push @expected, $changed if !grep { $_->[0] eq 'hba_error' } @expected;
 	finds("pg_hba.conf: $name", @expected);
 }
 $c->set_hba(@hba, 'host all all all password');
