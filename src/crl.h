@@ -31,6 +31,7 @@ typedef struct CrlEntry
 	const char *serial;			/* decimal; NULL for one of over 1024 bytes */
 	const unsigned char *serial_bytes;	/* its magnitude */
 	int			serial_len;
+	bool		serial_negative;
 	int64		revoked_at;		/* as TimestampTz */
 	const char *reason;			/* RFC 5280's name, NULL for none */
 } CrlEntry;

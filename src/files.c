@@ -921,7 +921,7 @@ owner_name(uid_t uid)
 static void
 put_digest(StringInfo record, bool has_digest, const Sha256 *digest)
 {
-	pgtls_answer_put_hex(record, has_digest ? digest->bytes : NULL, sizeof(Sha256));
+	pgtls_answer_put_hex(record, "", has_digest ? digest->bytes : NULL, sizeof(Sha256));
 }
 
 static void
@@ -1075,7 +1075,7 @@ answer_certificate(StringInfo record, FileKind kind, const FileItem *item, List 
 	pgtls_answer_put(record, details.signature_algorithm);
 	pgtls_answer_put_bool(record, details.is_ca);
 	pgtls_answer_put_bool(record, details.self_signed);
-	pgtls_answer_put_hex(record, info.fingerprint, sizeof(info.fingerprint));
+	pgtls_answer_put_hex(record, "", info.fingerprint, sizeof(info.fingerprint));
 	if (kind == CERT_FILE || !(item->loaded ? crls_in_use : configured))
 		pgtls_answer_put(record, NULL);
 	else
@@ -1240,11 +1240,19 @@ answer_entry(const CrlEntry *entry, void *arg)
 
 	pgtls_answer_put(record, entry->issuer);
 	pgtls_answer_put(record, entry->serial);
-	pgtls_answer_put_hex(record, entry->serial_bytes, entry->serial_len);
+	pgtls_answer_put_hex(record, entry->serial_negative ? "-" : "",
+						 entry->serial_bytes, entry->serial_len);
 	put_time(record, entry->revoked_at);
 	pgtls_answer_put(record, entry->reason);
 	pgtls_answer_send(record);
 	return true;
+}
+
+static void
+answer_entries_of(X509_CRL *crl, StringInfo record)
+{
+	if (!pgtls_crl_entries(crl, answer_entry, record))
+		out_of_memory();
 }
 
 /* The entries of the CRLs in force: those loaded, and those of the directory. */
@@ -1252,18 +1260,21 @@ static void
 answer_entries(void)
 {
 	StringInfoData record;
+	STACK_OF(X509_OBJECT) *objects;
 	ListCell   *lc;
 
-	initStringInfo(&record);
-	collect_loaded();
-	if (context == NULL)
+	if (!pgtls_reload_loaded(&context) || context == NULL)
 		return;
-	foreach(lc, loaded_items)
+	initStringInfo(&record);
+	objects = pgtls_ossl_store_objects(SSL_CTX_get_cert_store(context));
+	if (objects == NULL)
+		out_of_memory();
+	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
-		const FileItem *item = lfirst(lc);
+		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
 
-		if (item->crl != NULL && !pgtls_crl_entries(item->crl, answer_entry, &record))
-			out_of_memory();
+		if (crl != NULL)
+			answer_entries_of(crl, &record);
 	}
 	files[CRL_DIR].value = pgtls_reload_inherited_crl_dir();
 	if (!find_file(CRL_DIR))
@@ -1273,9 +1284,8 @@ answer_entries(void)
 	{
 		const FileItem *item = lfirst(lc);
 
-		if (item->crl != NULL && !item->misnamed &&
-			!pgtls_crl_entries(item->crl, answer_entry, &record))
-			out_of_memory();
+		if (item->crl != NULL && !item->misnamed)
+			answer_entries_of(item->crl, &record);
 	}
 }
 
@@ -1295,7 +1305,7 @@ answer_server(void)
 	if (len <= 0)
 		out_of_memory();
 	initStringInfo(&record);
-	pgtls_answer_put_hex(&record, der, len);
+	pgtls_answer_put_hex(&record, "", der, len);
 	pgtls_answer_send(&record);
 }
 
