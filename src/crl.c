@@ -57,6 +57,28 @@ read_issuer(X509_CRL *crl, char **issuer)
 	return *issuer != NULL || X509_NAME_entry_count(X509_CRL_get_issuer(crl)) == 0;
 }
 
+/*
+ * Whether a CRL is one of a CA: it has the CA's name and, where both tell, is
+ * by the CA's key.  OpenSSL does not look at others (crl_akid_check()), so that
+ * a CA that was renewed with another key needs another CRL.
+ */
+bool
+pgtls_crl_is_of(X509_CRL *crl, X509 *ca)
+{
+	const ASN1_OCTET_STRING *key_id = X509_get0_subject_key_id(ca);
+	AUTHORITY_KEYID *authority;
+	bool		result;
+
+	if (X509_NAME_cmp(X509_CRL_get_issuer(crl), X509_get_subject_name(ca)) != 0)
+		return false;
+	authority = X509_CRL_get_ext_d2i(crl, NID_authority_key_identifier, NULL, NULL);
+	result = key_id == NULL || authority == NULL || authority->keyid == NULL ||
+		ASN1_OCTET_STRING_cmp(key_id, authority->keyid) == 0;
+	AUTHORITY_KEYID_free(authority);
+	ERR_clear_error();
+	return result;
+}
+
 /* Read what a CRL says of itself; false if memory ran out. */
 bool
 pgtls_crl_read(X509_CRL *crl, CrlInfo *info)

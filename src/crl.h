@@ -39,6 +39,7 @@ typedef struct CrlEntry
 /* Called for each entry; false to stop. */
 typedef bool (*CrlEntryCallback) (const CrlEntry *entry, void *arg);
 
+extern bool pgtls_crl_is_of(X509_CRL *crl, X509 *ca);
 extern bool pgtls_crl_read(X509_CRL *crl, CrlInfo *info);
 extern void pgtls_crl_free(CrlInfo *info);
 extern bool pgtls_crl_entries(X509_CRL *crl, CrlEntryCallback callback, void *arg);
