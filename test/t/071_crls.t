@@ -236,6 +236,12 @@ subtest 'entries' => sub {
 	push @entries, der_entry("\x11", 40 * 366 * $DAY), der_entry("\x12", -60, $reason->(1), $reason->(2)),
 	  der_entry("\x13", -60, der_extension('2.5.29.24', der(0x18, '20200101000000Z')), $reason->(4)),
 	  der_entry("\x14", -60, der_extension('2.5.29.21', der(0x0a, "\1\0"))), der_entry("\x15", -60, der_extension('2.5.29.21', 'x'));
+	# dates of every month, leap years and their absence, and both forms
+	my @dates = ((map { sprintf '23%02d01000000Z', $_ } 1 .. 12), (map { sprintf '23%02d28235959Z', $_ } 1 .. 12),
+		qw(000101000000Z 000228000000Z 000229235959Z 000301000000Z 491231235959Z 500101000000Z 991231235959Z 240229120000Z 230228120000Z),
+		qw(19500101000000Z 20500101000000Z 20991231235959Z 21000228235959Z 21000301000000Z 24000229000000Z 99991231235959Z 16010101000000Z));
+
+	push @entries, map { der(0x30, der(0x02, "\x20\0" . chr $_) . der(length $dates[$_] == 13 ? 0x17 : 0x18, $dates[$_])) } 0 .. $#dates;
 	$pki->raw_crl('ca01', out => "$dir/x.crl", entries => \@entries);
 	load_crls("$dir/x.crl");
 
@@ -362,10 +368,10 @@ sub test_directory
 	is($has_crl->('ca03') . lets_in('ofca03'), 'f0', '... for the server, too');
 	$put->('ca04', uc("$hash{ca04}") . '.r0') if $hash{ca04} =~ /[a-f]/;
 	is($row->(uc("$hash{ca04}") . '.r0'), $hash{ca04} =~ /[a-f]/ ? $misnamed->('ca04') : '', 'upper case');
-	$put->('ca05', 'ca05.crl');
+	$pki->raw_crl('ca05', out => "$crls/ca05.crl", entries => [ der_entry("\7", -60) ]);
 	is($row->('ca05.crl'), $misnamed->('ca05'), 'no hash');
 	is($has_crl->('ca05') . lets_in('ofca05'), 'f0', '... for the server, too');
-	is($s->query('SELECT count(*) FROM pg_tls_crl_entries() WHERE issuer_dn <> $$/CN=root$$'), 0, 'no entries of what is not found');
+	is($s->query('SELECT count(*) FROM pg_tls_crl_entries() WHERE issuer_dn <> $$/CN=root$$'), 0, 'no entries of what connections do not find');
 
 	# One good block and a bad one: the server uses the former.
 	spew("$crls/$hash{ca06}.r0", slurp($pki->crl_path('ca06')), "-----BEGIN X509 CRL-----\nMIIB\n");
