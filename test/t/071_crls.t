@@ -595,5 +595,6 @@ subtest 'on a standby' => sub {
 	$standby->stop;
 };
 
+$s->close;
 $c->stop;
 done_testing();
