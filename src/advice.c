@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include <openssl/x509v3.h>
+#include <sys/stat.h>
 
 #include "libpq/libpq.h"
 #include "utils/timestamp.h"
@@ -22,6 +23,10 @@
 #include "advice.h"
 #include "certificate.h"
 #include "compat.h"
+#include "crl.h"
+
+/* A file in ssl_crl_dir that is larger is not read. */
+#define MAX_CRL_FILE_SIZE	((off_t) 1024 * 1024 * 1024)
 
 /* Longer chains are not followed: there may be circles. */
 #define MAX_CHAIN	20
@@ -201,26 +206,79 @@ advise_on_server_chain(List *list, SSL_CTX *context, STACK_OF(X509_OBJECT) *obje
 	return list;
 }
 
-static List *
-advise_on_ca(List *list, X509 *ca, X509_STORE_CTX *lookup, TimestampTz now)
+/*
+ * The CRLs of an issuer that connections find in ssl_crl_dir, to be freed; NULL
+ * for none.  OpenSSL says which, since what it does about files that it cannot
+ * read depends on its version; but where it would wait, or read for very long,
+ * it is not asked, and connections find nothing, either.
+ */
+STACK_OF(X509_CRL) *
+pgtls_advice_crls_in_dir(const char *dir, const X509_NAME *issuer)
 {
-	STACK_OF(X509_CRL) *crls;
+	X509_NAME  *name = unconstify(X509_NAME *, issuer);
+	X509_STORE *store;
+	X509_STORE_CTX *lookup;
+	STACK_OF(X509_CRL) *result = NULL;
+	struct stat st;
+
+	for (int i = 0;; i++)
+	{
+		char	   *path = psprintf("%s/%08lx.r%d", dir, X509_NAME_hash(name) & 0xffffffffUL, i);
+
+		if (lstat(path, &st) != 0)
+			break;
+		if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode) &&
+			(!S_ISREG(st.st_mode) || st.st_size > MAX_CRL_FILE_SIZE))
+			return NULL;
+	}
+
+	store = X509_STORE_new();
+	lookup = X509_STORE_CTX_new();
+	if (store != NULL && lookup != NULL && X509_STORE_load_locations(store, NULL, dir) &&
+		X509_STORE_CTX_init(lookup, store, NULL, NULL))
+		result = X509_STORE_CTX_get1_crls(lookup, name);
+	X509_STORE_CTX_free(lookup);
+	X509_STORE_free(store);
+	ERR_clear_error();
+	return result;
+}
+
+static bool
+find_crl_in_dir(const char *dir, X509 *ca)
+{
+	STACK_OF(X509_CRL) *crls = pgtls_advice_crls_in_dir(dir, X509_get_subject_name(ca));
+	bool		found = false;
+
+	for (int i = 0; !found && i < sk_X509_CRL_num(crls); i++)
+		found = pgtls_crl_is_of(sk_X509_CRL_value(crls, i), ca);
+	sk_X509_CRL_pop_free(crls, X509_CRL_free);
+	return found;
+}
+
+/* "crl_dir" is NULL where no CRLs are used, and empty for none. */
+static List *
+advise_on_ca(List *list, X509 *ca, STACK_OF(X509_OBJECT) *objects, const char *crl_dir,
+			 TimestampTz now)
+{
+	char	   *name;
 
 	list = advise_on_end(list, "ca", "CA certificate", ca, now,
 						 "clients with certificates of this CA cannot connect");
-	if (lookup == NULL)
+	if (crl_dir == NULL)
 		return list;
-	crls = X509_STORE_CTX_get1_crls(lookup, X509_get_subject_name(ca));
-	if (crls == NULL || sk_X509_CRL_num(crls) == 0)
+	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
-		char	   *name = pgtls_advice_name(X509_get_subject_name(ca));
+		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
 
-		list = advise(list, "ca_without_crl", ca, name,
-					  psprintf("CRLs are configured, but none of CA \"%s\": clients with certificates of this CA cannot connect",
-							   name));
+		if (crl != NULL && pgtls_crl_is_of(crl, ca))
+			return list;
 	}
-	sk_X509_CRL_pop_free(crls, X509_CRL_free);
-	return list;
+	if (crl_dir[0] != '\0' && find_crl_in_dir(crl_dir, ca))
+		return list;
+	name = pgtls_advice_name(X509_get_subject_name(ca));
+	return advise(list, "ca_without_crl", ca, name,
+				  psprintf("CRLs are configured, but none of CA \"%s\": clients with certificates of this CA cannot connect",
+						   name));
 }
 
 static List *
@@ -257,14 +315,14 @@ checks_crls(X509_STORE *store)
 
 /*
  * What keeps clients out, or soon will: a List of Advice *.  "complete" if the
- * chain that the server sends was completed after the load (prepare.c).
+ * chain that the server sends was completed after the load (prepare.c);
+ * "crl_dir" is the ssl_crl_dir of that configuration, empty for none.
  */
 List *
-pgtls_advice_on_context(SSL_CTX *context, bool complete)
+pgtls_advice_on_loaded(SSL_CTX *context, bool complete, const char *crl_dir)
 {
 	X509_STORE *store = SSL_CTX_get_cert_store(context);
 	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
-	X509_STORE_CTX *lookup = NULL;
 	TimestampTz now = GetCurrentTimestamp();
 	List	   *list = NIL;
 
@@ -272,15 +330,6 @@ pgtls_advice_on_context(SSL_CTX *context, bool complete)
 		return NIL;
 	list = advise_on_server_chain(list, context, objects, now, complete);
 
-	if (checks_crls(store))
-	{
-		lookup = X509_STORE_CTX_new();
-		if (lookup != NULL && !X509_STORE_CTX_init(lookup, store, NULL, NULL))
-		{
-			X509_STORE_CTX_free(lookup);
-			lookup = NULL;
-		}
-	}
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
 		X509_OBJECT *object = sk_X509_OBJECT_value(objects, i);
@@ -288,14 +337,20 @@ pgtls_advice_on_context(SSL_CTX *context, bool complete)
 		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(object);
 
 		if (ca != NULL)
-			list = advise_on_ca(list, ca, lookup, now);
+			list = advise_on_ca(list, ca, objects, checks_crls(store) ? crl_dir : NULL, now);
 		else if (crl != NULL)
 			list = advise_on_crl(list, crl, now);
 	}
-	X509_STORE_CTX_free(lookup);
 	pgtls_ossl_store_objects_free(objects);
 	ERR_clear_error();
 	return list;
+}
+
+/* The same of a configuration that was just loaded by the settings. */
+List *
+pgtls_advice_on_context(SSL_CTX *context, bool complete)
+{
+	return pgtls_advice_on_loaded(context, complete, ssl_crl_dir);
 }
 
 

@@ -36,8 +36,9 @@
 #define START_LIMIT	(5 * USECS_PER_SEC)
 
 /*
- * A record in a message: its length, and then, for each string, a byte that
- * is 1, the string and its terminator; or a byte that is 0 for NULL.
+ * A record in a message: its length, and then, for each value, a byte that
+ * is 1, and the string with its terminator, or the int64; or a byte that is 0
+ * for NULL.
  */
 typedef uint32 RecordLength;
 
@@ -107,10 +108,8 @@ pgtls_answer_put(StringInfo record, const char *string)
 void
 pgtls_answer_put_int(StringInfo record, int64 value)
 {
-	char		buf[32];
-
-	snprintf(buf, sizeof(buf), INT64_FORMAT, value);
-	pgtls_answer_put(record, buf);
+	appendStringInfoCharMacro(record, 1);
+	appendBinaryStringInfo(record, (char *) &value, sizeof(value));
 }
 
 void
@@ -119,15 +118,17 @@ pgtls_answer_put_bool(StringInfo record, bool value)
 	pgtls_answer_put(record, value ? "t" : "f");
 }
 
-/* Bytes in lower-case hexadecimal; NULL for none. */
+/* Bytes in lower-case hexadecimal after a sign; NULL for none. */
 void
-pgtls_answer_put_hex(StringInfo record, const unsigned char *bytes, int len)
+pgtls_answer_put_hex(StringInfo record, const char *sign,
+					 const unsigned char *bytes, int len)
 {
 	static const char digits[] = "0123456789abcdef";
 
 	appendStringInfoCharMacro(record, bytes != NULL ? 1 : 0);
 	if (bytes == NULL)
 		return;
+	appendStringInfoString(record, sign);
 	enlargeStringInfo(record, 2 * len + 1);
 	for (int i = 0; i < len; i++)
 	{
@@ -330,33 +331,44 @@ pgtls_answer_get(StringInfo record)
 	return result;
 }
 
-static int64
-get_int(const char *string)
+/* The next integer of a record; false for NULL. */
+static bool
+get_int(StringInfo record, int64 *value)
 {
-	return strtoll(string, NULL, 10);
+	if (record->cursor >= record->len)
+		elog(ERROR, "record of a worker is too short");
+	if (record->data[record->cursor++] == 0)
+		return false;
+	if (record->len - record->cursor < (int) sizeof(*value))
+		elog(ERROR, "integer of a worker has no end");
+	memcpy(value, record->data + record->cursor, sizeof(*value));
+	record->cursor += sizeof(*value);
+	return true;
 }
 
 /*
- * Add the next strings of a record to a row, one for each character of
+ * Add the next values of a record to a row, one for each character of
  * "types":
  *
  *	t	text
  *	m	text that is a message or a path
  *	l	text[], of a list (certificate.h)
  *	n	numeric
- *	i	integer
- *	I	bigint
  *	b	boolean
- *	T	timestamptz, as a number
+ *	i	integer, of an integer as the next two
+ *	I	bigint
+ *	T	timestamptz
  */
 void
 pgtls_answer_add_row(Row *row, StringInfo record, const char *types)
 {
 	for (; *types != '\0'; types++)
 	{
-		char	   *string = pgtls_answer_get(record);
+		bool		is_int = *types == 'i' || *types == 'I' || *types == 'T';
+		char	   *string = NULL;
+		int64		value = 0;
 
-		if (string == NULL)
+		if (is_int ? !get_int(record, &value) : (string = pgtls_answer_get(record)) == NULL)
 		{
 			pgtls_row_null(row);
 			continue;
@@ -376,16 +388,16 @@ pgtls_answer_add_row(Row *row, StringInfo record, const char *types)
 				pgtls_row_numeric(row, string);
 				break;
 			case 'i':
-				pgtls_row_int(row, (int32) get_int(string));
+				pgtls_row_int(row, (int32) value);
 				break;
 			case 'I':
-				pgtls_row_bigint(row, get_int(string));
+				pgtls_row_bigint(row, value);
 				break;
 			case 'b':
 				pgtls_row_bool(row, string[0] == 't');
 				break;
 			case 'T':
-				pgtls_row_time(row, get_int(string));
+				pgtls_row_time(row, value);
 				break;
 			default:
 				elog(ERROR, "unrecognized type of a string: %c", *types);

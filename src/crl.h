@@ -31,6 +31,7 @@ typedef struct CrlEntry
 	const char *serial;			/* decimal; NULL for one of over 1024 bytes */
 	const unsigned char *serial_bytes;	/* its magnitude */
 	int			serial_len;
+	bool		serial_negative;
 	int64		revoked_at;		/* as TimestampTz */
 	const char *reason;			/* RFC 5280's name, NULL for none */
 } CrlEntry;
@@ -38,6 +39,7 @@ typedef struct CrlEntry
 /* Called for each entry; false to stop. */
 typedef bool (*CrlEntryCallback) (const CrlEntry *entry, void *arg);
 
+extern bool pgtls_crl_is_of(X509_CRL *crl, X509 *ca);
 extern bool pgtls_crl_read(X509_CRL *crl, CrlInfo *info);
 extern void pgtls_crl_free(CrlInfo *info);
 extern bool pgtls_crl_entries(X509_CRL *crl, CrlEntryCallback callback, void *arg);

@@ -620,12 +620,43 @@ parse_crl_name(const char *name, unsigned long *hash, int *number)
 
 	return strspn(name, "0123456789abcdef") == 8 && strncmp(name + 8, ".r", 2) == 0 &&
 		strspn(name + 10, "0123456789") == strlen(name + 10) && strlen(name + 10) < 10 &&
+		(name[10] != '0' || name[11] == '\0') &&
 		sscanf(name, "%8lx.r%d%n", hash, number, &end) == 2 && name[end] == '\0';
+}
+
+/* Whether a file of that name holds CRLs and nothing that cannot be read. */
+static bool
+is_sound_file(List *found, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, found)
+	{
+		const FileItem *item = lfirst(lc);
+
+		if (strcmp(item->name, name) == 0)
+			return item->crl != NULL && item->problem == NULL;
+	}
+	return false;
+}
+
+/* Ask OpenSSL whether connections find a CRL. */
+static bool
+is_found(const FileItem *item)
+{
+	STACK_OF(X509_CRL) *crls = pgtls_advice_crls_in_dir(files[CRL_DIR].path,
+														X509_CRL_get_issuer(item->crl));
+	bool		result = false;
+
+	for (int i = 0; !result && i < sk_X509_CRL_num(crls); i++)
+		result = X509_CRL_match(sk_X509_CRL_value(crls, i), item->crl) == 0;
+	sk_X509_CRL_pop_free(crls, X509_CRL_free);
+	return result;
 }
 
 /* Whether a CRL is where connections look for it. */
 static bool
-is_well_named(const FileItem *item)
+is_well_named(const FileItem *item, List *found)
 {
 	unsigned long hash;
 	int			number;
@@ -634,13 +665,11 @@ is_well_named(const FileItem *item)
 		hash != (X509_NAME_hash(X509_CRL_get_issuer(item->crl)) & 0xffffffffUL))
 		return false;
 
-	/* OpenSSL counts, and stops at the first number that is missing */
+	/* OpenSSL counts, and some versions stop at one that cannot be read */
 	while (--number >= 0)
 	{
-		struct stat st;
-
-		if (stat(psprintf("%s/%08lx.r%d", files[CRL_DIR].path, hash, number), &st) != 0)
-			return false;
+		if (!is_sound_file(found, psprintf("%08lx.r%d", hash, number)))
+			return is_found(item);
 	}
 	return true;
 }
@@ -691,7 +720,6 @@ read_crl_dir(void)
 			any = true;
 			item->name = name;
 			item->problem = problem;
-			item->misnamed = !is_well_named(item);
 			found = lappend(found, item);
 		}
 		if (!any && parse_crl_name(name, &hash, &number))
@@ -706,6 +734,13 @@ read_crl_dir(void)
 		}
 	}
 	closedir(dir);
+
+	foreach(lc, found)
+	{
+		FileItem	   *item = lfirst(lc);
+
+		item->misnamed = item->crl != NULL && !is_well_named(item, found);
+	}
 
 	/* what a link of the right name leads to may have any name */
 	foreach(lc, found)
@@ -807,6 +842,14 @@ join_items(TlsFile *file)
 	}
 }
 
+/* Whether connections look into the directory that is configured. */
+static bool
+is_crl_dir_in_force(void)
+{
+	return context != NULL &&
+		strcmp(files[CRL_DIR].value, pgtls_reload_inherited_crl_dir()) == 0;
+}
+
 static void
 compare_file(FileKind kind)
 {
@@ -840,7 +883,7 @@ compare_file(FileKind kind)
 		return;					/* nothing to compare with */
 	else if (kind == CRL_DIR)
 	{
-		bool		same = strcmp(file->value, pgtls_reload_inherited_crl_dir()) == 0;
+		bool		same = is_crl_dir_in_force();
 
 		if (!same || file->state == NULL)
 			file->state = same ? "current" : "changed";
@@ -933,7 +976,7 @@ owner_name(uid_t uid)
 static void
 put_digest(StringInfo record, bool has_digest, const Sha256 *digest)
 {
-	pgtls_answer_put_hex(record, has_digest ? digest->bytes : NULL, sizeof(Sha256));
+	pgtls_answer_put_hex(record, "", has_digest ? digest->bytes : NULL, sizeof(Sha256));
 }
 
 static void
@@ -986,15 +1029,16 @@ item_state(FileKind kind, const FileItem *item)
 {
 	if (!is_known)
 		return NULL;
-	if (kind == CRL_DIR)
+	if (kind == CRL_DIR && is_crl_dir_in_force())
 		return "on demand";
 	return item->loaded ? (item->on_disk ? "loaded" : "loaded only") : "disk only";
 }
 
 /* What is wrong with a certificate or CRL, in sentences. */
 static const char *
-item_problem(List *advice, const FileItem *item)
+item_problem(FileKind kind, const FileItem *item, List *advice)
 {
+	bool		in_force = item->loaded;
 	const void *about = item->cert != NULL ? (const void *) item->cert : (const void *) item->crl;
 	StringInfoData buf;
 	ListCell   *lc;
@@ -1003,7 +1047,12 @@ item_problem(List *advice, const FileItem *item)
 
 	if (item->problem != NULL)
 		return item->problem;
-	if (item->loaded)
+	if (kind == CRL_DIR && is_crl_dir_in_force())
+	{
+		in_force = true;
+		advice = pgtls_advice_on_crl(item->crl);
+	}
+	if (in_force)
 	{
 		initStringInfo(&buf);
 		foreach(lc, advice)
@@ -1049,9 +1098,7 @@ find_crl(const FileItem *ca)
 		{
 			const FileItem *item = lfirst(lc);
 
-			if (item->crl != NULL && !item->misnamed &&
-				X509_NAME_cmp(X509_CRL_get_issuer(item->crl),
-							  X509_get_subject_name(ca->cert)) == 0)
+			if (item->crl != NULL && !item->misnamed && pgtls_crl_is_of(item->crl, ca->cert))
 				return true;
 		}
 	}
@@ -1087,12 +1134,12 @@ answer_certificate(StringInfo record, FileKind kind, const FileItem *item, List 
 	pgtls_answer_put(record, details.signature_algorithm);
 	pgtls_answer_put_bool(record, details.is_ca);
 	pgtls_answer_put_bool(record, details.self_signed);
-	pgtls_answer_put_hex(record, info.fingerprint, sizeof(info.fingerprint));
+	pgtls_answer_put_hex(record, "", info.fingerprint, sizeof(info.fingerprint));
 	if (kind == CERT_FILE || !(item->loaded ? crls_in_use : configured))
 		pgtls_answer_put(record, NULL);
 	else
 		pgtls_answer_put_bool(record, find_crl(item));
-	pgtls_answer_put(record, item_problem(advice, item));
+	pgtls_answer_put(record, item_problem(kind, item, advice));
 	pgtls_answer_send(record);
 	pgtls_certificate_free(&info);
 	pgtls_certificate_free_details(&details);
@@ -1102,7 +1149,8 @@ static List *
 make_advice(void)
 {
 	return context != NULL ?
-		pgtls_advice_on_context(context, pgtls_prepare_built_chain()) : NIL;
+		pgtls_advice_on_loaded(context, pgtls_prepare_built_chain(),
+							   pgtls_reload_inherited_crl_dir()) : NIL;
 }
 
 static void
@@ -1223,6 +1271,8 @@ static void
 answer_crl(StringInfo record, FileKind kind, const FileItem *item, List *advice)
 {
 	CrlInfo		info;
+	const char *status;
+	const char *problem;
 
 	pgtls_answer_put(record, file_kinds[kind].setting);
 	pgtls_answer_put(record, item->path != NULL ? item->path : files[kind].path);
@@ -1245,9 +1295,13 @@ answer_crl(StringInfo record, FileKind kind, const FileItem *item, List *advice)
 	put_time(record, info.next_update);
 	pgtls_answer_put_int(record, info.revoked);
 	pgtls_answer_put_bool(record, info.delta);
-	pgtls_answer_put(record, crl_status(item, &info));
+	status = crl_status(item, &info);
+	pgtls_answer_put(record, status);
 	put_digest(record, true, &item->digest);
-	pgtls_answer_put(record, item_problem(advice, item));
+	problem = item_problem(kind, item, advice);
+	if (problem == NULL && strcmp(status, "bad_signature") == 0)
+		problem = "is not signed by the CA that it names";
+	pgtls_answer_put(record, problem);
 	pgtls_answer_send(record);
 	pgtls_crl_free(&info);
 }
@@ -1287,11 +1341,19 @@ answer_entry(const CrlEntry *entry, void *arg)
 
 	pgtls_answer_put(record, entry->issuer);
 	pgtls_answer_put(record, entry->serial);
-	pgtls_answer_put_hex(record, entry->serial_bytes, entry->serial_len);
+	pgtls_answer_put_hex(record, entry->serial_negative ? "-" : "",
+						 entry->serial_bytes, entry->serial_len);
 	put_time(record, entry->revoked_at);
 	pgtls_answer_put(record, entry->reason);
 	pgtls_answer_send(record);
 	return true;
+}
+
+static void
+answer_entries_of(X509_CRL *crl, StringInfo record)
+{
+	if (!pgtls_crl_entries(crl, answer_entry, record))
+		out_of_memory();
 }
 
 /* The entries of the CRLs in force: those loaded, and those of the directory. */
@@ -1299,18 +1361,21 @@ static void
 answer_entries(void)
 {
 	StringInfoData record;
+	STACK_OF(X509_OBJECT) *objects;
 	ListCell   *lc;
 
-	initStringInfo(&record);
-	collect_loaded();
-	if (context == NULL)
+	if (!pgtls_reload_loaded(&context) || context == NULL)
 		return;
-	foreach(lc, loaded_items)
+	initStringInfo(&record);
+	objects = pgtls_ossl_store_objects(SSL_CTX_get_cert_store(context));
+	if (objects == NULL)
+		out_of_memory();
+	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
-		const FileItem *item = lfirst(lc);
+		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
 
-		if (item->crl != NULL && !pgtls_crl_entries(item->crl, answer_entry, &record))
-			out_of_memory();
+		if (crl != NULL)
+			answer_entries_of(crl, &record);
 	}
 	files[CRL_DIR].value = pgtls_reload_inherited_crl_dir();
 	if (!find_file(CRL_DIR))
@@ -1320,9 +1385,8 @@ answer_entries(void)
 	{
 		const FileItem *item = lfirst(lc);
 
-		if (item->crl != NULL && !item->misnamed &&
-			!pgtls_crl_entries(item->crl, answer_entry, &record))
-			out_of_memory();
+		if (item->crl != NULL && !item->misnamed)
+			answer_entries_of(item->crl, &record);
 	}
 }
 
@@ -1342,7 +1406,7 @@ answer_server(void)
 	if (len <= 0)
 		out_of_memory();
 	initStringInfo(&record);
-	pgtls_answer_put_hex(&record, der, len);
+	pgtls_answer_put_hex(&record, "", der, len);
 	pgtls_answer_send(&record);
 }
 

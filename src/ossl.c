@@ -27,6 +27,9 @@
  */
 #define POSTGRES_EPOCH_SECONDS	INT64CONST(946684800)
 
+/* Days between March of the year 0 and the Unix epoch. */
+#define DAYS_BEFORE_UNIX_EPOCH	719468
+
 /*
  * Whether the OpenSSL that this process uses is of the major version that we
  * were built for.  If not, there are two in one process, whose structs differ,
@@ -46,6 +49,53 @@ pgtls_ossl_same_library(unsigned long *loaded)
 }
 
 /*
+ * Read a time in the forms that RFC 5280 allows, YYMMDDHHMMSSZ and
+ * YYYYMMDDHHMMSSZ, as seconds since the Unix epoch.  False for any other, and
+ * for what may be no date.
+ */
+static bool
+read_usual_time(const ASN1_TIME *time, int64 *result)
+{
+	static const int days_of_month[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+	const unsigned char *s = ASN1_STRING_get0_data(time);
+	int			len = ASN1_STRING_length(time);
+	int			pairs[7];		/* century, year, month, day, hour, minute, second */
+	int			first;
+	int			year;
+	int			month;
+	int64		days;
+
+	if (ASN1_STRING_type(time) == V_ASN1_GENERALIZEDTIME && len == 15)
+		first = 0;
+	else if (ASN1_STRING_type(time) == V_ASN1_UTCTIME && len == 13)
+		first = 1;
+	else
+		return false;
+	if (s[len - 1] != 'Z')
+		return false;
+	for (int i = first; i < 7; i++, s += 2)
+	{
+		if (s[0] < '0' || s[0] > '9' || s[1] < '0' || s[1] > '9')
+			return false;
+		pairs[i] = (s[0] - '0') * 10 + s[1] - '0';
+	}
+	if (first == 1)
+		pairs[0] = pairs[1] < 50 ? 20 : 19;
+	if (pairs[0] == 0 || pairs[2] < 1 || pairs[2] > 12 || pairs[3] < 1 ||
+		pairs[3] > days_of_month[pairs[2] - 1] ||
+		pairs[4] > 23 || pairs[5] > 59 || pairs[6] > 59)
+		return false;
+
+	/* count years from March, so that a leap day is the last of its year */
+	year = pairs[0] * 100 + pairs[1] - (pairs[2] < 3 ? 1 : 0);
+	month = (pairs[2] + 9) % 12;
+	days = year * 365 + year / 4 - year / 100 + year / 400 +
+		(153 * month + 2) / 5 + pairs[3] - 1 - DAYS_BEFORE_UNIX_EPOCH;
+	*result = days * 86400 + pairs[4] * 3600 + pairs[5] * 60 + pairs[6];
+	return true;
+}
+
+/*
  * Microseconds since 2000-01-01 UTC (what a TimestampTz holds) of an
  * ASN1_TIME, or PGTLS_NO_TIME where there is none or it cannot be read.
  */
@@ -55,10 +105,15 @@ pgtls_ossl_time(const ASN1_TIME *time)
 	ASN1_TIME  *epoch;
 	int			days,
 				seconds;
+	int64		unix_time;
 	int64		result = PGTLS_NO_TIME;
 
 	if (time == NULL)
 		return PGTLS_NO_TIME;
+
+	/* a CRL may have millions, and OpenSSL takes a microsecond for each */
+	if (read_usual_time(time, &unix_time))
+		return (unix_time - POSTGRES_EPOCH_SECONDS) * INT64CONST(1000000);
 
 	/* let OpenSSL do the calendar; ASN1_TIME spans the years 0 to 9999 */
 	epoch = ASN1_TIME_set(NULL, 0);

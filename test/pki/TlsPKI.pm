@@ -38,7 +38,7 @@ use MIME::Base64 qw(decode_base64 encode_base64);
 use POSIX qw(strftime);
 use Exporter qw(import);
 
-our @EXPORT_OK = qw(der der_oid slurp spew);
+our @EXPORT_OK = qw(der der_entry der_extension der_oid slurp spew);
 
 my $DAY = 86400;
 
@@ -315,6 +315,41 @@ sub large_crl
 	spew($out, "-----BEGIN X509 CRL-----\n", encode_base64($der), "-----END X509 CRL-----\n");
 	unlink map { "$work.$_" } qw(pem tbs sig);
 	return $out;
+}
+
+=head2 $pki->raw_crl($ca, %opts)
+
+A CRL put together byte by byte, with dates that any version of openssl can
+sign.  The CA has an EC key.  Options: C<out>; C<last_update>, C<next_update> as
+C<crl> has them, C<next_update =E<gt> undef> for none; C<issuer>, a name in DER
+instead of the CA's; C<entries> and C<extensions>, arrays of what C<der_entry> and
+C<der_extension> make; C<signer>, another whose key signs.
+
+=cut
+
+sub raw_crl
+{
+	my ($self, $ca, %opts) = @_;
+	my $out = $opts{out} // $self->crl_path($ca);
+	my $file = "$self->{dir}/work/raw.der";
+	my ($cert) = _der_parts(decode_base64(slurp($self->crt($ca)) =~ s/^-.*$//mgr));
+	my @fields = map { $_->[0] } _der_parts((_der_parts($cert->[1]))[0][1]);
+	my $algorithm = der(0x30, der_oid('1.2.840.10045.4.3.2'));
+	my $next = exists $opts{next_update} ? $opts{next_update} : 30 * $DAY;
+	my $tbs = der(0x30, join '',
+		der(0x02, "\1"),
+		$algorithm,
+		$opts{issuer} // $fields[5],
+		_der_date($opts{last_update} // -3600),
+		defined $next ? _der_date($next) : (),
+		$opts{entries} ? der(0x30, join '', @{ $opts{entries} }) : (),
+		$opts{extensions} ? der(0xa0, der(0x30, join '', @{ $opts{extensions} })) : ());
+
+	spew($file, $tbs);
+	my $signature = _openssl('dgst', '-sha256', '-sign', $self->key($opts{signer} // $ca), $file);
+
+	return spew($out, "-----BEGIN X509 CRL-----\n",
+		encode_base64(der(0x30, $tbs . $algorithm . der(0x03, "\0$signature"))), "-----END X509 CRL-----\n");
 }
 
 =head2 $pki->crl_file($out, @cas), $pki->bundle($out, @names)
@@ -741,8 +776,8 @@ sub _openssl
 	return $out;
 }
 
-# DER: a value with its tag and length, an object identifier, and the parts of a
-# constructed value.  The first two are exported on demand.
+# DER: a value with its tag and length, an object identifier, parts of a CRL, and
+# the parts of a constructed value.  All but the last are exported on demand.
 sub der
 {
 	my ($tag, $value) = @_;
@@ -761,6 +796,31 @@ sub der_oid
 	my ($first, $second, @rest) = split /\./, $_[0];
 
 	return der(0x06, join '', map { pack 'w', $_ } 40 * $first + $second, @rest);
+}
+
+# An entry of a CRL: bytes of the serial number, seconds from now, extensions.
+sub der_entry
+{
+	my ($serial, $time, @extensions) = @_;
+
+	return der(0x30, der(0x02, $serial) . _der_date($time)
+		  . (@extensions ? der(0x30, join '', @extensions) : ''));
+}
+
+# An extension: dotted OID, value in DER, whether it is critical.
+sub der_extension
+{
+	my ($oid, $value, $critical) = @_;
+
+	return der(0x30, der_oid($oid) . ($critical ? der(0x01, "\xff") : '') . der(0x04, $value));
+}
+
+# As RFC 5280 has dates.
+sub _der_date
+{
+	my @time = gmtime(time + $_[0]);
+
+	return $time[5] < 150 ? der(0x17, strftime('%y%m%d%H%M%SZ', @time)) : der(0x18, strftime('%Y%m%d%H%M%SZ', @time));
 }
 
 sub _der_parts
