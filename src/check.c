@@ -73,7 +73,9 @@ collect_message(ErrorData *edata)
 	messages = lappend(messages, edata->detail != NULL ?
 					   psprintf("%s (%s)", edata->message, edata->detail) :
 					   pstrdup(edata->message));
-	if (reading_settings && edata->sqlerrcode != ERRCODE_CANT_CHANGE_RUNTIME_PARAM)
+	if (reading_settings && edata->sqlerrcode != ERRCODE_CANT_CHANGE_RUNTIME_PARAM &&
+		(edata->message_id == NULL ||
+		 strstr(edata->message_id, "contains errors") == NULL))	/* says what */
 		config_errors = lappend(config_errors, llast(messages));
 	MemoryContextSwitchTo(oldcontext);
 }

@@ -103,7 +103,6 @@ sub conf
 
 	$c->set_conf($conf);
 	$c->reload;
-	$c->poll_query(q{SELECT count(*) FROM pg_settings WHERE pending_restart}, 0, unix => 1);
 	if (($conf->{ssl} // 'on') eq 'on')
 	{
 		$c->poll_query("SELECT attempts > $attempts AND last_attempt_ok IS NOT NULL FROM pg_tls_status", 't', unix => 1);
@@ -113,6 +112,18 @@ sub conf
 		$c->poll_query('SELECT active FROM pg_tls_status', 'f', unix => 1);
 	}
 	$s->query('SELECT 1');
+	return;
+}
+
+# Lines of pg_hba.conf, loaded.
+sub hba
+{
+	my (@lines) = @_;
+	my $loaded = $s->query('SELECT pg_conf_load_time()');
+
+	$c->set_hba(@lines);
+	$c->reload;
+	$c->poll_until(sub { $s->query("SELECT pg_conf_load_time() > '$loaded'") eq 't' }) or die 'not reloaded';
 	return;
 }
 
@@ -129,6 +140,8 @@ for (
 	[ { cert => 'self' }, ['server_certificate_self_signed', 'warning', '/CN=self', qr/is self-signed/] ],
 	[ { cert => 'nosan' }, ['server_certificate_no_san', 'warning', '/CN=nosan', qr/has no DNS name or IP address/] ],
 	[ { chain => $chain[0] . slurp($pki->crt('root')) }, ['server_chain_disordered', 'critical', 'ssl_cert_file', qr/certificate 2 .* is not the issuer/] ],
+	[ { chain => $chain[0] }, ['server_chain_alone', 'warning', 'ssl_cert_file', qr/holds one certificate, and its issuer "\/CN=int" is not in "ssl_ca_file" either/] ],
+	[ { chain => $chain[0], cas => ['int'] } ],
 	[ { cert => 'deep', chain => slurp($pki->crt('deep')) . slurp($pki->crt('int2')), cas => ['int'] },
 		['server_chain_incomplete', 'critical', 'ssl_cert_file', qr/it lacks "\/CN=int", which is no root/] ],
 	[ { cert => 'byended' }, ['server_chain_expired', 'critical', '/CN=ended int', qr/intermediate certificate .* ended at/] ],
@@ -143,7 +156,7 @@ for (
 	[ { cas => ['shaca'], crls => ['shaca'] }, ['weak_signature', 'warning', '/CN=shaca', qr/CA certificate .* is signed by means of sha1/] ],
 	[ { cas => ['int2'] }, ['ca_without_crl', 'critical', '/CN=int2', qr/CRLs are configured, but none of CA/] ],
 	[ { crl => slurp($pki->crl_path('root')) . slurp($pki->crl('otherint', out => "$dir/x", next_update => 90 * $DAY)), cas => ['int'] },
-		['crl_bad_signature', 'critical', '/CN=int', qr/is not signed by it/] ],
+		['ca_without_crl', 'critical', '/CN=int', qr/none of CA/], ['crl_bad_signature', 'critical', '/CN=int', qr/is not signed by it/] ],
 	[ { crl => slurp($pki->crl_path('root')) . slurp($pki->crl('int', out => "$dir/x", next_update => 90 * $DAY, ext => ['2.5.29.27 = critical,DER:02:01:01'])) },
 		['crl_delta', 'critical', '/CN=int', qr/is a delta CRL/] ],
 	$old_openssl ? () : (
@@ -154,12 +167,13 @@ for (
 		[ { crl => slurp($pki->crl_path('root')) . slurp($pki->crl('int', out => "$dir/x", last_update => $DAY, next_update => 90 * $DAY)) },
 			['crl_not_yet_valid', 'critical', '/CN=int', qr/CRL of .* is not valid before/] ]))
 {
-	my ($files, $finding) = @$_;
+	my ($files, @findings) = @$_;
+	my $name = @findings ? $findings[-1][0] : 'nothing wrong';
 
 	files(%$files);
-	finds($finding->[0], $finding);
+	finds($name, @findings);
 	files();
-	clean($finding->[0]);
+	clean($name) if @findings;
 }
 
 # Files on disk.
@@ -241,6 +255,23 @@ SKIP:
 	clean('no directory');
 }
 
+# The configuration file.
+$c->append_conf('nonsense here');
+finds('a line of nonsense', ['configuration_error', 'critical', 'postgresql.conf', qr/unrecognized configuration parameter "nonsense" in file/]);
+spew($c->datadir . '/postgresql.conf', slurp($c->datadir . '/postgresql.conf') =~ s/nonsense here\n//r);
+clean('a line of nonsense');
+$c->set_conf({ ssl => 'off' });
+finds('ssl off in the file', ['ssl_off_pending', 'critical', 'ssl', qr/a reload would turn TLS off/]);
+$c->set_conf({ ssl => 'on' });
+clean('ssl off in the file');
+conf({ ssl_ca_file => undef });
+finds('CRLs without CA', ['crl_without_ca', 'warning', 'ssl_ca_file', qr/no client certificate is asked for/]);
+conf({ ssl_ca_file => 'tls/ca.crt' });
+clean('CRLs without CA');
+conf({ max_prepared_transactions => 7 });
+clean('a setting that waits for a restart');
+$c->set_conf({ max_prepared_transactions => undef });
+
 # Settings.
 conf({ ssl_ciphers => 'ALL:COMPLEMENTOFALL:@SECLEVEL=0' });
 finds('weak ciphers', ['weak_cipher_allowed', 'warning', 'ssl_ciphers', qr/the server offers .*\bADH-AES256-SHA\b.*NULL-SHA/]);
@@ -304,15 +335,11 @@ for (
 {
 	my ($name, $lines, @expected) = @$_;
 
-	$c->set_hba(@hba, @$lines);
-	push @expected, $changed if !grep { $_->[0] eq 'hba_error' } @expected;
+	hba(@hba, @$lines);
 	finds("pg_hba.conf: $name", @expected);
 }
-$c->set_hba(@hba, 'host all all all password');
 $c->set_conf({ 'pg_tls.require_encryption' => 'on' });
-$c->reload;
-$c->poll_query('SHOW pg_tls.require_encryption', 'on', unix => 1);
-$s->query('SELECT 1');
+hba(@hba, 'host all all all password');
 finds('require_encryption is too late for passwords', $password->(3, 'password'));
 $c->set_conf({ 'pg_tls.require_encryption' => undef, listen_addresses => '127.0.0.1' });
 $c->set_hba(@hba, 'host all all all scram-sha-256');
@@ -324,6 +351,14 @@ $c->set_hba(@hba);
 $c->restart;
 $s = $c->session(unix => 1);
 clean('pg_hba.conf');
+utime time, time + 3600, $c->datadir . '/pg_hba.conf';
+finds('pg_hba.conf was changed', ['hba_changed', 'info', 'pg_hba.conf', qr/pg_hba.conf" was changed at .*, and the server's configuration was loaded at /]);
+hba(@hba);
+clean('pg_hba.conf was changed');
+rename $c->datadir . '/pg_hba.conf', $c->datadir . '/kept';
+finds('no pg_hba.conf', ['hba_error', 'critical', 'pg_hba.conf', qr/could not open (?:configuration )?file ".*pg_hba.conf"/]);
+rename $c->datadir . '/kept', $c->datadir . '/pg_hba.conf';
+clean('no pg_hba.conf');
 
 # Clients.
 my $address = eval { IO::Socket::INET->new(Proto => 'udp', PeerAddr => '192.0.2.1', PeerPort => 9)->sockhost };
@@ -332,18 +367,15 @@ SKIP:
 {
 	skip 'this machine has no address but 127.0.0.1', 3 if !$address || $address =~ /^127/;
 
-	$c->set_hba($hba[0], 'hostnossl all alice all trust', $hba[1]);
-	$c->reload;
+	hba($hba[0], 'hostnossl all alice all trust', $hba[1]);
 	my $alice = $c->session(user => 'alice', ssl => 'disable', host => '127.0.0.1');
-	$s->query('SELECT 1');
 	ok($alice->connected, 'clear text from this machine');
 	$alice->close;
-	$c->set_hba(@hba);
+	hba(@hba);
 	clean('clear text from this machine');
-	$c->set_hba($hba[0], 'hostnossl all alice all trust', $hba[1]);
-	$c->reload;
+	hba($hba[0], 'hostnossl all alice all trust', $hba[1]);
 	my @sessions = map { $c->session(user => 'alice', ssl => 'disable', host => $address) } 1 .. 2;
-	$c->set_hba(@hba);
+	hba(@hba);
 	finds('clear text', [ 'clear_text_seen', 'warning', 'alice', qr/^role "alice" has connected in clear text \(sessions: 2, addresses: 1\), the last time at / ],
 		[ 'clear_text_session', 'warning', 'sessions', qr/^sessions connected over the network in clear text: 2$/ ]);
 	$_->close for @sessions;
@@ -351,7 +383,6 @@ SKIP:
 	finds('clear text in the past', [ 'clear_text_seen', 'warning', 'alice', qr/\(sessions: 2, / ]);
 	$s->query('SELECT pg_stat_tls_reset()');
 	clean('clear text');
-	$c->reload;
 }
 
 {
@@ -381,6 +412,18 @@ SKIP:
 	$s->query('SELECT 1');
 	clean('expiring');
 
+	$c->set_conf({ 'pg_tls.expiry_warning' => '30d' });
+	$c->reload;
+	$c->poll_query('SHOW pg_tls.expiry_warning', '30d', unix => 1);
+	$pki->sign_again('bob', not_after => 500 * $DAY);
+	is(($c->psql('SELECT 1', cert => 'bob', user => 'bob', host => '127.0.0.1'))[0], 0, 'bob with a renewed certificate');
+	$s->query('SELECT 1');
+	clean('renewed');
+	$s->query('SELECT pg_stat_tls_reset()');
+	$c->set_conf({ 'pg_tls.expiry_warning' => '1d' });
+	$c->reload;
+	$c->poll_query('SHOW pg_tls.expiry_warning', '1d', unix => 1);
+
 	$pki->sign_again('bob', not_after => 10);
 	my $bob = $c->session(cert => 'bob', user => 'bob', host => '127.0.0.1');
 	ok($bob->connected, 'bob for a while');
@@ -393,11 +436,9 @@ SKIP:
 }
 {
 	conf({ ssl_min_protocol_version => 'TLSv1', ssl_ciphers => 'ALL:@SECLEVEL=0' });
-	$c->set_hba(@hba, 'hostssl all all all trust');
-	$c->set_hba($hba[0], 'hostssl all all all trust');
-	$c->reload;
+	hba($hba[0], 'hostssl all all all trust');
 	my $row = $c->s_client_row(extra => [ '-tls1_1', '-cipher', 'ALL:@SECLEVEL=0' ]);
-	$c->set_hba(@hba);
+	hba(@hba);
 	conf({ ssl_min_protocol_version => undef, ssl_ciphers => undef });
   SKIP:
 	{
@@ -409,6 +450,50 @@ SKIP:
 	}
 }
 
+{
+	$pki->cert('weak', issuer => 'int', key => 'rsa:1024', @years);
+	conf({ ssl_ciphers => 'HIGH:!aNULL:!3DES:@SECLEVEL=0' });
+	spew("$dir/openssl.cnf", "openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\nCipherString = DEFAULT:\@SECLEVEL=0\n");
+	my ($rc) = $c->psql('SELECT 1', cert => 'weak', user => 'bob', host => '127.0.0.1', env => { OPENSSL_CONF => "$dir/openssl.cnf" });
+  SKIP:
+	{
+		skip 'no such client', 1 if $rc;
+
+		finds('a weak client', ['weak_key', 'warning', '/CN=weak', qr/client certificate .*, used by role "bob", has a weak key, RSA-1024/]);
+		$s->query('SELECT pg_stat_tls_reset()');
+	}
+	conf({ ssl_ciphers => undef });
+	clean('a weak client');
+}
+
+# Hints can be run as they are.
+foreach my $case (
+	[ { ssl_ciphers => 'ALL:@SECLEVEL=0' }, 'weak_cipher_allowed', 'ssl_ciphers' ],
+	[ { ssl_min_protocol_version => 'TLSv1' }, 'tls_version_allowed', 'ssl_min_protocol_version' ])
+{
+	my ($conf, $code, $setting) = @$case;
+
+	conf($conf);
+	my $hint = $s->query("SELECT hint FROM pg_tls_findings WHERE code = '$code'");
+	my @statements = $hint =~ /((?:ALTER|SELECT) [^;]*;)/g;
+
+	is(scalar @statements, 2, "hint of $code: statements");
+	$s->query($_) for @statements;
+	finds("hint of $code: obeyed");
+	$s->query("ALTER SYSTEM RESET $setting");
+	conf({ $setting => undef });
+}
+foreach my $row ($c->query_rows(q{SELECT DISTINCT m[1] FROM regexp_matches(pg_get_viewdef('pg_tls_findings'::regclass), '(?:ALTER|SELECT) [^;]*;', 'g') m}, unix => 1))
+{
+	my $sql = $row->[0] =~ s/''/'/gr;
+
+	next if $sql =~ /\n|pg_tls_reload|ssl_groups/;    # the view itself; run above; not everywhere
+	is(($c->psql($sql, unix => 1))[0], 0, "can be run: $sql");
+}
+$s->query('ALTER SYSTEM RESET ALL');
+hba(@hba);
+$s->query('SELECT pg_stat_tls_reset()');
+
 # Codes that the view knows.
 my $sql = $s->query(q{SELECT pg_get_viewdef('pg_tls_findings'::regclass)});
 my ($values) = $sql =~ /kinds\(code.*?VALUES(.*?)\)\s*,\s*status/s;
@@ -418,8 +503,8 @@ cmp_ok(scalar keys %known, '>', 40, 'codes are known');
 is(join(' ', grep { !$known{$_} } sort keys %seen), '', 'no finding is of an unknown kind');
 my @unseen = grep { !$seen{$_} } sort keys %known;
 note "not tried here: @unseen";
-cmp_ok(scalar @unseen, '<=', 12, 'nearly all codes were tried');
-is(join(' ', grep { !/^(crl_(expired|expiring|not_yet_valid|dir_.*)|no_post_quantum|tls_version_seen|clear_text_.*)$/ } @unseen), '', 'but for what this machine cannot do');
+cmp_ok(scalar @unseen, '<=', 13, 'nearly all codes were tried');
+is(join(' ', grep { !/^(crl_(expired|expiring|not_yet_valid|dir_.*)|no_post_quantum|tls_version_seen|clear_text_.*|files_not_checked)$/ } @unseen), '', 'but for what this machine cannot do');
 
 # Who may look.
 is(($c->psql('SELECT count(*) FROM pg_tls_findings', unix => 1, user => 'watcher'))[1], 0, 'pg_monitor looks');
@@ -429,6 +514,31 @@ is($s->query(q{SELECT proname FROM pg_proc p, pg_depend d WHERE d.objid = p.oid 
 is($s->query(q{SELECT proconfig FROM pg_proc WHERE proname = 'pg_tls_hba_rules'}), '{"search_path=pg_catalog, pg_temp"}', 'has its search_path');
 $c->set_hba(@hba, 'hostssl all all all ldap ldapserver=x ldapbasedn=y ldapbinddn=z ldapbindpasswd=secret');
 unlike($c->query('SELECT r::text FROM pg_tls_hba_rules() r', unix => 1, user => 'watcher'), qr/secret/, 'and keeps passwords to itself');
+
+# Another role's functions and operators in the extension's schema.
+$c->query(<<'END', unix => 1, dbname => 'template1');
+CREATE TABLE public.trap (who text);
+CREATE SCHEMA hostile;
+CREATE FUNCTION hostile.array_position(text[], text) RETURNS int LANGUAGE plpgsql AS $$BEGIN INSERT INTO public.trap VALUES (current_user); RETURN 1; END$$;
+CREATE FUNCTION hostile.format(text, integer, text, text) RETURNS text LANGUAGE plpgsql AS $$BEGIN INSERT INTO public.trap VALUES (current_user); RETURN 'all is well'; END$$;
+CREATE FUNCTION hostile.format(text, text, text) RETURNS text LANGUAGE plpgsql AS $$BEGIN INSERT INTO public.trap VALUES (current_user); RETURN 'all is well'; END$$;
+CREATE FUNCTION hostile.replace(text, text, name) RETURNS text LANGUAGE plpgsql AS $$BEGIN INSERT INTO public.trap VALUES (current_user); RETURN 'SELECT 1'; END$$;
+CREATE FUNCTION hostile.gt(timestamptz, timestamptz) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN INSERT INTO public.trap VALUES (current_user); RETURN true; END$$;
+CREATE OPERATOR hostile.> (LEFTARG = timestamptz, RIGHTARG = timestamptz, PROCEDURE = hostile.gt);
+SET search_path = hostile, pg_catalog;
+CREATE EXTENSION pg_tls SCHEMA hostile;
+SELECT * FROM hostile.pg_tls_findings;
+END
+is($c->query('SELECT count(*) FROM public.trap', unix => 1, dbname => 'template1'), 0, 'are not called');
+is($c->query(q{SELECT count(*) FROM hostile.pg_tls_findings WHERE finding = 'all is well'}, unix => 1, dbname => 'template1'), 0, 'nor believed');
+is(($c->psql('ALTER EXTENSION pg_tls SET SCHEMA public; SELECT count(*) FROM pg_tls_findings', unix => 1, dbname => 'template1'))[0], 0, 'and the extension can move');
+
+# Without a free worker slot.
+$c->set_conf({ max_worker_processes => 2 });
+$c->set_hba(@hba, 'host all all all scram-sha-256');
+$c->restart;
+$s = $c->session(unix => 1);
+finds('no worker slot', ['files_not_checked', 'warning', 'max_worker_processes', qr/could not be looked at/], $clear->(3, 'host'));
 
 $c->stop;
 done_testing();
