@@ -180,8 +180,40 @@ $c->set_conf({ ssl_min_protocol_version => 'TLSv1.2' });
 is($admin->query('SELECT ok FROM pg_tls_reload()'), 't', 'loaded');
 fails('garbage instead of a handshake', raw("This is no TLS record at all\r\n\r\n" x 10), 'not_tls', undef);
 fails('an HTTP request instead of a handshake', raw("GET / HTTP/1.1\r\n\r\n"), 'not_tls', undef);
+fails('TLS without asking first', raw("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" . 'x' x 500, 1), 'not_tls', undef,
+	error => qr/^invalid length of startup packet$/)
+  if $c->pg_version < 17;    # which takes it for direct TLS
+fails('HTTP without asking first', raw("GET / HTTP/1.1\r\nHost: x\r\n\r\n", 1), 'not_tls', undef, error => qr/^invalid length of startup packet$/);
+fails('bytes slipped in before the handshake', sub {
+		spew("$dir/slip.py", <<'END');
+import socket, ssl, struct, sys
+s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))
+s.sendall(struct.pack('!II', 8, 80877103) + b'evil')
+assert s.recv(1) == b'S'
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname = False
+context.verify_mode = ssl.CERT_NONE
+context.wrap_socket(s).recv(100)
+END
+		system("python3 '$dir/slip.py' " . $c->port . ' 2>/dev/null');
+	}, 'unencrypted_data', undef, error => qr/^received unencrypted data after SSL request$/)
+  if system('python3 -c "import ssl" 2>/dev/null') == 0;
 fails('hang-up before the handshake', raw(''), 'eof', undef);
 fails('hang-up in mid-handshake', raw("\x16\x03\x01"), 'eof', undef);
+
+# The same where the server speaks another language.
+SKIP:
+{
+	my $pg = TlsCluster->pg_config('version') =~ /(\d+)/ ? $1 : 0;
+	my $locale = (grep { /^de_DE\.(?:utf8|UTF-8)$/i } split /\n/, `locale -a 2>/dev/null`)[0];
+
+	skip 'there is no German locale', 2 if !$locale;
+	$c->set_conf({ lc_messages => $locale });
+	is($admin->query('SELECT ok FROM pg_tls_reload()'), 't', 'loaded');
+	fails('hang-up, in German', raw(''), 'eof', undef, error => qr/^konnte SSL-Verbindung nicht annehmen|^could not accept/);
+	$c->set_conf({ lc_messages => undef });
+	is($admin->query('SELECT ok FROM pg_tls_reload()'), 't', 'loaded');
+}
 
 # The client's own libpq does not trust the server.
 spew("$dir/other.pem", slurp($pki->crt('otherroot')));
@@ -190,6 +222,28 @@ fails('a client that rejects our certificate',
 	error => qr/^could not accept SSL connection: .*alert unknown ca$/);
 fails('the same in TLS 1.3', psql(ssl => 'verify-ca', sslrootcert => "$dir/other.pem"), 'client_rejected_certificate', undef,
 	error => qr/^could not accept SSL connection: .*alert unknown ca$/);
+# Whatever else a client may hold against it: 42 to 46, and 48.
+foreach my $alert (42 .. 46, 48)
+{
+	next if system('python3 -c "import ssl" 2>/dev/null') != 0;
+	fails("alert $alert", sub {
+			spew("$dir/alert.py", <<'END');
+import socket, struct, sys
+s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))
+s.sendall(struct.pack('!II', 8, 80877103))
+assert s.recv(1) == b'S'
+# a ClientHello of TLS 1.2, and then an alert instead of the key exchange
+ext = bytes.fromhex('000a00080006001700180019' '000b00020100' '000d00080006040305030603')
+hello = b'\x03\x03' + b'r' * 32 + b'\x00' + bytes.fromhex('0006c02bc02fc02c') + b'\x01\x00' + struct.pack('!H', len(ext)) + ext
+body = b'\x01' + struct.pack('!I', len(hello))[1:] + hello
+s.sendall(b'\x16\x03\x01' + struct.pack('!H', len(body)) + body)
+s.recv(65536)
+s.sendall(b'\x15\x03\x03\x00\x02\x02' + bytes([int(sys.argv[2])]))
+s.recv(65536)
+END
+			system('python3', "$dir/alert.py", $c->port, $alert);
+		}, 'client_rejected_certificate', undef, error => qr/^could not accept SSL connection: .*alert/);
+}
 SKIP:
 {
 	skip 'there is no psycopg2', 1 if system('python3 -c "import psycopg2" 2>/dev/null') != 0;
@@ -264,7 +318,8 @@ subtest 'flood' => sub {
 		# Rows are whole: each reason has a message that fits it.
 		$wrong++ if $admin->query(q{SELECT count(*) FROM pg_tls_handshake_failures
 			WHERE error NOT LIKE 'could not accept SSL connection%' AND error NOT LIKE '%pg\_hba.conf%'
-				AND error NOT LIKE '%certificate%' AND error <> 'connection is not encrypted' OR client_addr NOT IN ('127.0.0.1', '::1')}) ne '0';
+				AND error NOT LIKE '%certificate%' AND error NOT LIKE 'invalid length of startup packet'
+				AND error NOT LIKE 'received unencrypted data%' AND error <> 'connection is not encrypted' OR client_addr NOT IN ('127.0.0.1', '::1')}) ne '0';
 		@children = grep { waitpid($_, POSIX::WNOHANG) == 0 } @children;
 	}
 	is($wrong, 0, 'good clients work, and rows are whole');
