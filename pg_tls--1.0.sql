@@ -490,7 +490,7 @@ COMMENT ON COLUMN pg_tls_certificates.self_signed IS
 COMMENT ON COLUMN pg_tls_certificates.fingerprint IS
 'SHA-256 of the certificate';
 COMMENT ON COLUMN pg_tls_certificates.has_crl IS
-'there is a CRL of this CA; NULL where no CRLs are used, and for the server''s own chain';
+'there is a CRL of this CA, by its key; NULL where no CRLs are used, and for the server''s own chain';
 COMMENT ON COLUMN pg_tls_certificates.problem IS
 'what is wrong with it';
 
@@ -525,7 +525,7 @@ COMMENT ON COLUMN pg_tls_crls.source IS
 COMMENT ON COLUMN pg_tls_crls.file IS
 'path of the file';
 COMMENT ON COLUMN pg_tls_crls.state IS
-'loaded, loaded only (not on disk any more), disk only, or on demand (connections look it up in ssl_crl_dir); NULL where it cannot be known what is loaded';
+'loaded, loaded only (not on disk any more), disk only (also of a directory that is not in force), or on demand (connections look it up in ssl_crl_dir); NULL where it cannot be known what is loaded';
 COMMENT ON COLUMN pg_tls_crls.issuer_dn IS
 'issuer, in the form of pg_stat_ssl';
 COMMENT ON COLUMN pg_tls_crls.crl_number IS

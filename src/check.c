@@ -190,7 +190,7 @@ add_warnings(CheckResult *result)
 {
 	ListCell   *lc;
 
-	foreach(lc, pgtls_advice_on_context(new_context, false))
+	foreach(lc, pgtls_advice_on_loaded(new_context, false, ssl_crl_dir))
 		warn(result, "%s", ((Advice *) lfirst(lc))->text);
 
 	if ((ssl_crl_file[0] != '\0' || ssl_crl_dir[0] != '\0') && ssl_ca_file[0] == '\0')

@@ -51,6 +51,21 @@ subtest 'certificates' => sub {
 	is($rows[2][10], '127.0.0.1', 'address');
 };
 
+# What was reset does not come back, whatever happens next.
+subtest 'reset, and then a crash' => sub {
+	my $written = sub { return join ' ', (stat $file)[1, 9] };
+
+	$c->query('SELECT 1', host => '127.0.0.1', user => 'alice');
+	$c->restart;
+	is(q1(q{SELECT count(*) > 0 FROM pg_stat_tls_clients WHERE usename = 'alice'}), 't', 'saved');
+	my $before = $written->();
+	q1('SELECT pg_stat_tls_reset()');
+	ok($c->poll_until(sub { $written->() ne $before }), 'the file is written at once');
+	$c->stop('immediate');
+	$c->start;
+	is(q1(q{SELECT count(*) FROM pg_stat_tls_clients WHERE usename = 'alice'}), 0, 'forgotten for good');
+};
+
 sub everything
 {
 	return join "\n--\n", q1($clients),
