@@ -754,6 +754,12 @@ print_subject_cn(BIO *out, X509 *cert)
 	return print_common_name(out, X509_get_subject_name(cert));
 }
 
+static bool
+print_issuer_rfc2253(BIO *out, X509 *cert)
+{
+	return print_name_rfc2253(out, X509_get_issuer_name(cert), false);
+}
+
 /* A part of a certificate: what prints it, and where the text goes. */
 typedef struct Part
 {
@@ -835,6 +841,7 @@ bool
 pgtls_certificate_read_details(X509 *cert, CertDetails *details)
 {
 	const Part	parts[] = {
+		{print_issuer_rfc2253, &details->issuer_rfc2253},
 		{print_serial_hex, &details->serial_hex},
 		{print_key_usage, &details->key_usage},
 		{print_signature_algorithm, &details->signature_algorithm},
@@ -861,6 +868,7 @@ pgtls_certificate_read_details(X509 *cert, CertDetails *details)
 void
 pgtls_certificate_free_details(CertDetails *details)
 {
+	OPENSSL_free(details->issuer_rfc2253);
 	OPENSSL_free(details->serial_hex);
 	OPENSSL_free(details->key_usage);
 	OPENSSL_free(details->signature_algorithm);

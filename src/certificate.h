@@ -57,6 +57,7 @@ typedef struct CertInfo
  */
 typedef struct CertDetails
 {
+	char	   *issuer_rfc2253; /* issuer, as CertInfo has the subject */
 	char	   *serial_hex;		/* as the decimal one, lower case, whole bytes */
 	char	   *key_usage;		/* list, by the names of openssl.cnf(5) */
 	char	   *signature_algorithm;	/* ecdsa-with-SHA256 ... */

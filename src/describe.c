@@ -75,6 +75,7 @@ add_names(Row *row, const CertInfo *info, const CertDetails *details)
 	pgtls_row_text(row, bounded(info->subject, MAX_TEXT));
 	pgtls_row_text(row, bounded(info->subject_rfc2253, MAX_TEXT));
 	pgtls_row_text(row, bounded(info->issuer, MAX_TEXT));
+	pgtls_row_text(row, bounded(details->issuer_rfc2253, MAX_TEXT));
 	pgtls_row_numeric(row, info->serial);
 	pgtls_row_text(row, bounded(details->serial_hex, MAX_TEXT));
 	pgtls_row_time(row, info->not_before);
