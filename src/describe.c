@@ -115,7 +115,7 @@ static void
 add_any_certificate(Row *row, const CertInfo *info, const CertDetails *details)
 {
 	add_names(row, info, details);
-	pgtls_row_list(row, details->key_usage);
+	pgtls_row_list(row, bounded(details->key_usage, MAX_TEXT));
 	pgtls_row_text(row, bounded(details->signature_algorithm, MAX_TEXT));
 	pgtls_row_bool(row, details->is_ca);
 	pgtls_row_bool(row, details->self_signed);
