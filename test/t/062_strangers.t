@@ -370,10 +370,65 @@ subtest 'arguments' => sub {
 	my $der = unpack 'H*', decode_base64($crt{c1} =~ s/^-.*$//mgr);
 
 	like($at->("'\\x$_'::bytea"), qr/ERROR:  22P03: .*\nDETAIL: .*\nHINT: /, "bytea: '" . substr($_, 0, 20) . q(')) for '', '30', '3000', '30ff', "00$der", "${der}00", substr $der, 0, -2;
+	unlike($at->("'\\x30ff'::bytea"), qr/nested/, 'the cause, not where it was noticed');
+	unlike($at->("'" . ($crt{c1} =~ s/\nMII/\nMAI/r) . "'"), qr/nested/, '... in text, too');
+	like($at->("'\\x$der'"), qr/ERROR:  22P02: .*\n.*\nHINT:  .* cast it to bytea/, 'DER that is not marked as such');
 	like($at->("convert_to('$crt{c1}', 'UTF8')"), qr/22P03: .*\n.*\nHINT:  This looks like PEM, which has to be of type text/, 'PEM as bytea');
 	like($at->("'" . ($_ =~ s/'/''/gr) . "'"), qr/ERROR:  22P02: .*\nDETAIL: .*\nHINT: /, "text: '" . (substr $_, 0, 30) =~ s/\n/ /gr . q('))
 	  for '', 'x', "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
 	  $crt{c1} . "-----BEGIN CERTIFICATE-----\n", $crt{c1} =~ s/\nM/\n!/r;
+};
+
+# Bounds are checked before OpenSSL is asked, which does not look for interrupts.
+subtest 'large arguments' => sub {
+	my $error = sub {
+		my ($rc, undef, $err) = $c->psql("\\set VERBOSITY verbose\n$_[0]", unix => 1, dbname => 'utf8', timeout => 120);
+		return $err;
+	};
+	my $block = sub { "E'-----BEGIN $_[0]-----\\n' || repeat(repeat('A', 64) || E'\\n', $_[1]) || E'-----END $_[0]-----\\n'" };
+	my $whole = "'" . slurp($pki->crt('root')) . "'";
+	my @functions = (
+		[ 'pg_tls_certificate', sub { $_[0] } ], [ 'pg_tls_verify', sub { $_[0] } ], [ 'pg_tls_verify', sub { "$whole, $_[0]" } ],
+		[ 'pg_tls_verify', sub { "$whole, NULL, $_[0]" } ]);
+
+	# whole certificates: one that is just small enough, one just not
+	foreach my $case ([ 1_048_000, 0 ], [ 1_049_000, 1 ])
+	{
+		my ($size, $large) = @$case;
+
+		$pki->raw_cert("large$large", issuer => 'root', subject => cn('x'), extensions => [ extension('1.2.3.4', 'x' x $size) ]);
+		$c->query("CREATE TABLE large$large (pem text)", dbname => 'utf8');
+		my $file = $pki->crt("large$large");
+
+		$c->query("INSERT INTO large$large VALUES (pg_read_file('$file'))", dbname => 'utf8');
+	}
+	foreach my $function (@functions)
+	{
+		my ($name, $arguments) = @$function;
+		my $title = "$name(" . $arguments->('...') =~ s/'-.*'/.../sr . ')';
+		my $call = sub { $error->("SELECT count(*) FROM $name(" . $arguments->($_[0]) . ')') };
+
+		is($call->('(SELECT pem FROM large0)'), '', "$title: a certificate of almost 1 MB");
+		like($call->('(SELECT pem FROM large1)'), qr/ERROR:  54000: certificate is too large for $name\nDETAIL:  .*\nHINT:  /, '... of more');
+		like($call->($block->('CERTIFICATE', 25_000)), qr/ERROR:  54000: certificate is too large for $name\nDETAIL:  The block that begins in line 1 .*\nHINT:  /,
+			'... of so much more that it is not even decoded');
+		like($call->("repeat('x', 16 * 1024 * 1024 + 1)"), qr/ERROR:  54000: argument "\w+" of $name is too large\nDETAIL:  .*\nHINT:  /, '... more than 16 MB of text');
+		like($call->("repeat('x', 16 * 1024 * 1024)"), qr/ERROR:  22P02: argument "\w+" of $name contains no certificates\n/, '... and not more');
+	}
+	like($error->("SELECT * FROM pg_tls_verify($whole, crls => repeat('x', 17 * 1024 * 1024))"), qr/ERROR:  22P02: argument "crls" of pg_tls_verify contains no CRLs\n/,
+		'text with CRLs may be longer');
+	like($error->("SELECT * FROM pg_tls_verify($whole, crls => " . $block->('X509 CRL', 30_000) . ')'), qr/ERROR:  22P02: .* is not valid PEM\n/, '... and a block in it');
+
+	my $started = time;
+
+	like($error->(<<"END"), qr/ERROR:  57014: canceling statement due to statement timeout/, 'a long text can be cancelled');
+BEGIN;
+CREATE TEMP TABLE long AS SELECT repeat(E'\\n', 100000000) AS lines;
+SET LOCAL statement_timeout = '500ms';
+SELECT * FROM pg_tls_verify($whole, crls => (SELECT lines FROM long));
+END
+	like($error->("SELECT * FROM pg_tls_verify($whole, crls => repeat('-', 100000000))"), qr/22P02/, 'one long line');
+	note 'took ', time - $started, ' s';
 };
 
 done_testing();
