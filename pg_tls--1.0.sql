@@ -143,6 +143,7 @@ CREATE FUNCTION pg_tls_client_chain(
     OUT subject_dn text,
     OUT subject_dn_rfc2253 text,
     OUT issuer_dn text,
+    OUT issuer_dn_rfc2253 text,
     OUT serial numeric,
     OUT serial_hex text,
     OUT not_before timestamptz,
@@ -161,7 +162,7 @@ AS 'MODULE_PATHNAME', 'pg_tls_client_chain'
 LANGUAGE C STRICT STABLE PARALLEL RESTRICTED COST 1000 ROWS 2;
 
 COMMENT ON FUNCTION pg_tls_client_chain() IS
-'the certificates that one''s own client sent, each whole, its own (position 0) first; no rows without one; works without preloading';
+'the certificates that one''s own client sent, each whole, its own (position 0) first, and others as they came, unverified; no rows without one; works without preloading';
 
 CREATE FUNCTION pg_tls_client_extensions(
     OUT "position" integer,
@@ -175,7 +176,7 @@ AS 'MODULE_PATHNAME', 'pg_tls_client_extensions'
 LANGUAGE C STRICT STABLE PARALLEL RESTRICTED COST 100 ROWS 6;
 
 COMMENT ON FUNCTION pg_tls_client_extensions() IS
-'the extensions of the certificate of one''s own client, in their order; a value that is no text is # and its bytes; works without preloading';
+'the extensions of the certificate of one''s own client, in their order; a value that text would not tell whole is # and its bytes; works without preloading';
 
 CREATE FUNCTION pg_tls_client_dn_field(field text)
 RETURNS text
@@ -429,6 +430,7 @@ CREATE FUNCTION pg_tls_certificates(
     OUT subject_dn text,
     OUT subject_dn_rfc2253 text,
     OUT issuer_dn text,
+    OUT issuer_dn_rfc2253 text,
     OUT serial numeric,
     OUT serial_hex text,
     OUT not_before timestamptz,
@@ -467,6 +469,8 @@ COMMENT ON COLUMN pg_tls_certificates.subject_dn_rfc2253 IS
 'subject by RFC 2253';
 COMMENT ON COLUMN pg_tls_certificates.issuer_dn IS
 'issuer, in the form of pg_stat_ssl';
+COMMENT ON COLUMN pg_tls_certificates.issuer_dn_rfc2253 IS
+'issuer by RFC 2253';
 COMMENT ON COLUMN pg_tls_certificates.serial IS
 'serial number';
 COMMENT ON COLUMN pg_tls_certificates.serial_hex IS
@@ -1224,6 +1228,7 @@ CREATE FUNCTION pg_tls_certificate(
     OUT subject_dn text,
     OUT subject_dn_rfc2253 text,
     OUT issuer_dn text,
+    OUT issuer_dn_rfc2253 text,
     OUT serial numeric,
     OUT serial_hex text,
     OUT not_before timestamptz,
@@ -1250,6 +1255,7 @@ CREATE FUNCTION pg_tls_certificate(
     OUT subject_dn text,
     OUT subject_dn_rfc2253 text,
     OUT issuer_dn text,
+    OUT issuer_dn_rfc2253 text,
     OUT serial numeric,
     OUT serial_hex text,
     OUT not_before timestamptz,

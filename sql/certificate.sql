@@ -29,11 +29,14 @@ SELECT count(*) FROM pg_tls_certificate(NULL::bytea);
 -- what is wrong is never passed over
 SELECT * FROM pg_tls_certificate('');
 SELECT * FROM pg_tls_certificate('garbage');
+SELECT * FROM pg_tls_certificate('\x3082');
 SELECT * FROM pg_tls_certificate(left(:'alice', 300));
 SELECT * FROM pg_tls_certificate(:'int_crl');
 SELECT * FROM pg_tls_certificate(:'alice' || E'\n' || :'int_crl');
 SELECT * FROM pg_tls_certificate(:'der'::bytea || '\x00');
 SELECT * FROM pg_tls_certificate(repeat('x', 1048577)::bytea);
+SELECT * FROM pg_tls_certificate(repeat('x', 16777217));
+SELECT * FROM pg_tls_certificate(E'-----BEGIN CERTIFICATE-----\n' || repeat('A', 1600000) || E'\n-----END CERTIFICATE-----');
 \set VERBOSITY sqlstate
 SELECT * FROM pg_tls_certificate('');
 SELECT * FROM pg_tls_certificate(''::bytea);

@@ -346,13 +346,6 @@ pgtls_advice_on_loaded(SSL_CTX *context, bool complete, const char *crl_dir)
 	return list;
 }
 
-/* The same of a configuration that was just loaded by the settings. */
-List *
-pgtls_advice_on_context(SSL_CTX *context, bool complete)
-{
-	return pgtls_advice_on_loaded(context, complete, ssl_crl_dir);
-}
-
 
 /* ----------------------------------------------------------------
  *		What is weak

@@ -40,7 +40,6 @@ extern char *pgtls_advice_name(const X509_NAME *name);
 extern STACK_OF(X509_CRL) *pgtls_advice_crls_in_dir(const char *dir,
 													const X509_NAME *issuer);
 extern List *pgtls_advice_on_loaded(SSL_CTX *context, bool complete, const char *crl_dir);
-extern List *pgtls_advice_on_context(SSL_CTX *context, bool complete);
 extern List *pgtls_advice_on_crl(X509_CRL *crl);
 extern List *pgtls_advice_on_strength(SSL_CTX *context, bool complete);
 

@@ -37,11 +37,14 @@
 /* Numbers of more bytes are not written in decimal digits. */
 #define MAX_DECIMAL_BYTES	1024
 
+/* A longer key usage, of which nine bits have names, is not taken apart. */
+#define MAX_KEY_USAGE_BYTES	8
+
 /* How deep an extension's value may be nested, to be printed by OpenSSL. */
 #define MAX_DEPTH			16
 
-/* OpenSSL cuts the names in some extensions that are longer than this. */
-#define MAX_ONELINE_BYTES	200
+/* OpenSSL cuts the object identifiers in some extensions to this. */
+#define OPENSSL_OBJECT_SIZE	80
 
 /*
  * Length of the valid UTF-8 character at s, or 0 where there is none.
@@ -207,16 +210,51 @@ has_long_type(const X509_NAME *name)
 		if (OBJ_obj2nid(type) != NID_undef)
 			continue;
 		len = OBJ_obj2txt(NULL, 0, type, 1);
-		if (len <= 0 || len >= 80)
+		if (len <= 0 || len >= OPENSSL_OBJECT_SIZE)
 			return true;
 	}
 	return false;
 }
 
 /*
+ * Whether a name is what its attributes make: OpenSSL keeps the bytes that it
+ * has decoded a name from, and encodes it as those, although the attributes
+ * have lost an empty RDN, a string in parts, or the unused bits of another.
+ */
+static bool
+is_sum_of_entries(const X509_NAME *name)
+{
+	X509_NAME  *sum = X509_NAME_new();
+	unsigned char *der = NULL;
+	unsigned char *sum_der = NULL;
+	bool		ok = sum != NULL;
+	int			rdn = -1;
+
+	for (int i = 0; ok && i < X509_NAME_entry_count(name); i++)
+	{
+		const X509_NAME_ENTRY *entry = X509_NAME_get_entry(name, i);
+		bool		same_rdn = X509_NAME_ENTRY_set(entry) == rdn;
+
+		rdn = X509_NAME_ENTRY_set(entry);
+		ok = X509_NAME_add_entry(sum, entry, -1, same_rdn ? -1 : 0) == 1;
+	}
+	if (ok)
+	{
+		int			len = i2d_X509_NAME(unconstify(X509_NAME *, name), &der);
+
+		ok = len > 0 && i2d_X509_NAME(sum, &sum_der) == len &&
+			memcmp(der, sum_der, len) == 0;
+	}
+	OPENSSL_free(der);
+	OPENSSL_free(sum_der);
+	X509_NAME_free(sum);
+	return ok;
+}
+
+/*
  * Print a name in the form of RFC 2253, as core does for clientname=DN.  A
  * name that OpenSSL cannot print so (core refuses such a client) appears as
- * its DER; and if "whole", one in which something would be cut.
+ * its DER; and if "whole", one of which something would be lost.
  */
 static bool
 print_name_rfc2253(BIO *out, const X509_NAME *name, bool whole)
@@ -224,7 +262,7 @@ print_name_rfc2253(BIO *out, const X509_NAME *name, bool whole)
 	BIO		   *bio = BIO_new(BIO_s_mem());
 	bool		ok = bio != NULL;
 
-	if (ok && !(whole && has_long_type(name)) &&
+	if (ok && !(whole && (has_long_type(name) || !is_sum_of_entries(name))) &&
 		X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253) >= 0)
 	{
 		char	   *data;
@@ -392,9 +430,48 @@ print_general_name(BIO *out, GENERAL_NAME *name)
 	}
 }
 
+/* Free what X509V3_EXT_d2i() made of this extension. */
+static void
+free_decoded(X509_EXTENSION *extension, void *decoded)
+{
+	const X509V3_EXT_METHOD *method = X509V3_EXT_get(extension);
+
+	if (method->it != NULL)
+		ASN1_item_free(decoded, ASN1_ITEM_ptr(method->it));
+	else
+		method->ext_free(decoded);
+}
+
 /*
- * Print all occurrences of an extension that holds a list, each element by
- * print_one.  An extension that cannot be decoded is one element, its bytes.
+ * Decode the value of an extension; to be freed with free_decoded().  NULL
+ * unless the same bytes come out when it is encoded again: OpenSSL passes over
+ * what follows the value, and takes more than one encoding of the same.
+ */
+static void *
+decode_whole(X509_EXTENSION *extension)
+{
+	int			nid = OBJ_obj2nid(X509_EXTENSION_get_object(extension));
+	void	   *decoded = X509V3_EXT_d2i(extension);
+	X509_EXTENSION *again;
+
+	if (decoded == NULL)
+		return NULL;
+	again = X509V3_EXT_i2d(nid, 0, decoded);
+	if (again == NULL ||
+		ASN1_STRING_cmp(X509_EXTENSION_get_data(again),
+						X509_EXTENSION_get_data(extension)) != 0)
+	{
+		free_decoded(extension, decoded);
+		decoded = NULL;
+	}
+	X509_EXTENSION_free(again);
+	return decoded;
+}
+
+/*
+ * Print all occurrences of an extension that holds a list, all elements of
+ * each by print_all.  An extension of which something would be lost so, or that
+ * would become much longer, is one element, its bytes.
  */
 static bool
 print_list_extension(BIO *out, X509 *cert, int nid,
@@ -406,28 +483,24 @@ print_list_extension(BIO *out, X509 *cert, int nid,
 		 i = X509_get_ext_by_NID(cert, nid, i))
 	{
 		/* of an extension, which only OpenSSL 4.0 declares const */
-		void	   *decoded = X509V3_EXT_d2i(X509_get_ext(cert, i));
+		X509_EXTENSION *extension = (X509_EXTENSION *) X509_get_ext(cert, i);
+		void	   *decoded = decode_whole(extension);
 		bool		ok;
 
-		if (decoded != NULL)
-		{
+		if (decoded != NULL &&
+			!(nid == NID_key_usage && ASN1_STRING_length(decoded) > MAX_KEY_USAGE_BYTES))
 			ok = print_all(out, decoded, &first);
-			if (nid == NID_subject_alt_name)
-				GENERAL_NAMES_free(decoded);
-			else if (nid == NID_key_usage)
-				ASN1_BIT_STRING_free(decoded);
-			else
-				sk_ASN1_OBJECT_pop_free(decoded, ASN1_OBJECT_free);
-		}
 		else
 		{
-			const ASN1_OCTET_STRING *data = X509_EXTENSION_get_data(X509_get_ext(cert, i));
+			const ASN1_OCTET_STRING *data = X509_EXTENSION_get_data(extension);
 
 			ok = (first || BIO_printf(out, "%c", PGTLS_LIST_SEPARATOR) > 0) &&
 				print_hex(out, ASN1_STRING_get0_data(data),
 						  ASN1_STRING_length(data));
 			first = false;
 		}
+		if (decoded != NULL)
+			free_decoded(extension, decoded);
 		if (!ok)
 			return false;
 	}
@@ -476,14 +549,15 @@ print_all_key_usages(BIO *out, void *decoded, bool *first)
 	};
 	const ASN1_BIT_STRING *bits = decoded;
 
-	for (int i = 0; i < (int) lengthof(names); i++)
+	for (int i = 0; i < 8 * ASN1_STRING_length(bits); i++)
 	{
 		if (!ASN1_BIT_STRING_get_bit(bits, i))
 			continue;
 		if (!*first && BIO_printf(out, "%c", PGTLS_LIST_SEPARATOR) <= 0)
 			return false;
 		*first = false;
-		if (BIO_puts(out, names[i]) <= 0)
+		if ((i < (int) lengthof(names) ? BIO_puts(out, names[i]) :
+			 BIO_printf(out, "bit %d", i)) <= 0)
 			return false;
 	}
 	return true;
@@ -536,13 +610,191 @@ print_signature_algorithm(BIO *out, X509 *cert)
 }
 
 /*
- * Whether OpenSSL's own printing of an extension shows all the text in it,
- * and it cannot be taken for something else: no control characters, which may
- * be line feeds; nothing that is not what its type says; no long name.
+ * Whether a bit string is as short as it can be, and of at most n bits, which
+ * all have names.  "value" is its DER.
+ */
+static bool
+has_named_bits_only(const ASN1_OCTET_STRING *value, int n)
+{
+	const unsigned char *der = ASN1_STRING_get0_data(value);
+	int			len = ASN1_STRING_length(value);
+
+	/* type, length and the number of unused bits come first */
+	return len > 3 && len <= 3 + (n + 7) / 8 &&
+		8 * (len - 3) - der[2] <= n && (der[len - 1] >> der[2] & 1) != 0;
+}
+
+static bool
+has_uris_only(const GENERAL_NAMES *names)
+{
+	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++)
+	{
+		if (sk_GENERAL_NAME_value(names, i)->type != GEN_URI)
+			return false;
+	}
+	return sk_GENERAL_NAME_num(names) > 0;
+}
+
+/* Distribution points that say where, and nothing else. */
+static bool
+has_plain_points_only(const CRL_DIST_POINTS *points)
+{
+	for (int i = 0; i < sk_DIST_POINT_num(points); i++)
+	{
+		const DIST_POINT *point = sk_DIST_POINT_value(points, i);
+
+		if (point->distpoint == NULL || point->distpoint->type != 0 ||
+			!has_uris_only(point->distpoint->name.fullname) ||
+			point->reasons != NULL || point->CRLissuer != NULL)
+			return false;
+	}
+	return sk_DIST_POINT_num(points) > 0;
+}
+
+static bool
+has_uris_of_access_only(const AUTHORITY_INFO_ACCESS *access)
+{
+	for (int i = 0; i < sk_ACCESS_DESCRIPTION_num(access); i++)
+	{
+		if (sk_ACCESS_DESCRIPTION_value(access, i)->location->type != GEN_URI)
+			return false;
+	}
+	return true;
+}
+
+static bool
+has_known_qualifiers_only(const CERTIFICATEPOLICIES *policies)
+{
+	for (int i = 0; i < sk_POLICYINFO_num(policies); i++)
+	{
+		const STACK_OF(POLICYQUALINFO) *qualifiers =
+			sk_POLICYINFO_value(policies, i)->qualifiers;
+
+		/* none look like an empty list */
+		if (qualifiers != NULL && sk_POLICYQUALINFO_num(qualifiers) == 0)
+			return false;
+		for (int j = 0; j < sk_POLICYQUALINFO_num(qualifiers); j++)
+		{
+			int			nid = OBJ_obj2nid(sk_POLICYQUALINFO_value(qualifiers, j)->pqualid);
+
+			if (nid != NID_id_qt_cps && nid != NID_id_qt_unotice)
+				return false;
+		}
+	}
+	return true;
+}
+
+/* One of the two lists of name constraints; NULL where it is left out. */
+static bool
+has_plain_subtrees_only(const STACK_OF(GENERAL_SUBTREE) *trees)
+{
+	if (trees != NULL && sk_GENERAL_SUBTREE_num(trees) == 0)
+		return false;
+	for (int i = 0; i < sk_GENERAL_SUBTREE_num(trees); i++)
+	{
+		const GENERAL_SUBTREE *tree = sk_GENERAL_SUBTREE_value(trees, i);
+		int			len;
+
+		if (tree->minimum != NULL || tree->maximum != NULL)
+			return false;
+		switch (tree->base->type)
+		{
+			case GEN_DNS:
+			case GEN_EMAIL:
+			case GEN_URI:
+				break;
+			case GEN_IPADD:
+				len = ASN1_STRING_length(tree->base->d.iPAddress);
+				if (len != 8 && len != 32)
+					return false;
+				break;
+			default:
+				return false;
+		}
+	}
+	return true;
+}
+
+/*
+ * Whether OpenSSL's own printing of an extension tells all that is in it.  For
+ * most, it does not: so this lists those that were looked at, and what must
+ * not be in them.  Text is the business of is_plain().
+ */
+static bool
+is_printed_whole(int nid, const void *decoded, const ASN1_OCTET_STRING *value)
+{
+	switch (nid)
+	{
+		case NID_subject_key_identifier:
+		case NID_ext_key_usage:
+		case NID_policy_constraints:
+		case NID_policy_mappings:
+		case NID_inhibit_any_policy:
+		case NID_id_pkix_OCSP_noCheck:
+		case NID_tlsfeature:
+		case NID_netscape_base_url:
+		case NID_netscape_revocation_url:
+		case NID_netscape_ca_revocation_url:
+		case NID_netscape_renewal_url:
+		case NID_netscape_ca_policy_url:
+		case NID_netscape_ssl_server_name:
+		case NID_netscape_comment:
+			return true;
+		case NID_basic_constraints:
+			{
+				/* other bytes than 0xff are taken for "true", and kept */
+				int			ca = ((const BASIC_CONSTRAINTS *) decoded)->ca;
+
+				return ca == 0 || ca == 0xff;
+			}
+		case NID_key_usage:
+			return has_named_bits_only(value, 9);
+		case NID_netscape_cert_type:
+			return has_named_bits_only(value, 8);
+		case NID_authority_key_identifier:
+			{
+				const AUTHORITY_KEYID *id = decoded;
+
+				return id->keyid != NULL && id->issuer == NULL && id->serial == NULL;
+			}
+		case NID_crl_distribution_points:
+		case NID_freshest_crl:
+			return has_plain_points_only(decoded);
+		case NID_info_access:
+		case NID_sinfo_access:
+			return has_uris_of_access_only(decoded);
+		case NID_certificate_policies:
+			return has_known_qualifiers_only(decoded);
+		case NID_name_constraints:
+			{
+				const NAME_CONSTRAINTS *constraints = decoded;
+
+				return has_plain_subtrees_only(constraints->permittedSubtrees) &&
+					has_plain_subtrees_only(constraints->excludedSubtrees);
+			}
+		default:
+			return false;
+	}
+}
+
+/* Whether an object identifier, in DER, is short enough to be printed whole. */
+static bool
+is_short_object(const unsigned char *der, long len)
+{
+	ASN1_OBJECT *object = d2i_ASN1_OBJECT(NULL, &der, len);
+	int			text_len = object != NULL ? OBJ_obj2txt(NULL, 0, object, 0) : 0;
+
+	ASN1_OBJECT_free(object);
+	return text_len > 0 && text_len < OPENSSL_OBJECT_SIZE;
+}
+
+/*
+ * Whether what is text in the value of an extension can stand as it is: no
+ * control characters, which may be line feeds; nothing that is not what its
+ * type says; no long object identifier.
  *
- * p is DER that has been decoded once: what is no text in it matters not.
- * Within a GeneralName, [1], [2] and [6] are text, and [4] is a name; nothing
- * of the first level is one.
+ * p is the DER of an extension that is_printed_whole() has passed.  Within a
+ * GeneralName, [1], [2] and [6] are text; nothing of the first level is one.
  */
 static bool
 is_plain(const unsigned char *p, long len, int depth)
@@ -560,14 +812,14 @@ is_plain(const unsigned char *p, long len, int depth)
 			return false;		/* not valid, or of indefinite length */
 		if ((ret & V_ASN1_CONSTRUCTED) != 0)
 		{
-			if (depth >= MAX_DEPTH || !is_plain(p, content, depth + 1) ||
-				(class == V_ASN1_CONTEXT_SPECIFIC && tag == 4 &&
-				 content > MAX_ONELINE_BYTES))
+			if (depth >= MAX_DEPTH || !is_plain(p, content, depth + 1))
 				return false;
 		}
 		else if (class == V_ASN1_UNIVERSAL)
 		{
-			if (tag == V_ASN1_BMPSTRING || tag == V_ASN1_UNIVERSALSTRING)
+			if (tag == V_ASN1_BMPSTRING || tag == V_ASN1_UNIVERSALSTRING ||
+				(tag == V_ASN1_OBJECT &&
+				 !is_short_object(start, p + content - start)))
 				return false;
 			text = tag == V_ASN1_UTF8STRING || tag == V_ASN1_GENERALSTRING ||
 				tag == V_ASN1_VISIBLESTRING || tag == V_ASN1_GRAPHICSTRING ||
@@ -617,6 +869,7 @@ print_lines(BIO *out, const char *text, long len)
 	return true;
 }
 
+/* False also where the text would look like bytes. */
 static bool
 print_extension_by_openssl(BIO *out, X509_EXTENSION *extension)
 {
@@ -625,15 +878,34 @@ print_extension_by_openssl(BIO *out, X509_EXTENSION *extension)
 
 	if (ok)
 	{
-		static const char gap[] = "<unsupported>";
 		char	   *data;
 		long		len = BIO_get_mem_data(bio, &data);
 
-		for (long i = 0; ok && i + (long) strlen(gap) <= len; i++)
-			ok = memcmp(data + i, gap, strlen(gap)) != 0;
-		ok = ok && print_lines(out, data, len);
+		ok = !(len > 0 && data[0] == '#') && print_lines(out, data, len);
 	}
 	BIO_free(bio);
+	return ok;
+}
+
+/* As text; false where that would not tell all, or could mean another. */
+static bool
+print_extension_text(BIO *out, X509_EXTENSION *extension)
+{
+	const ASN1_OCTET_STRING *value = X509_EXTENSION_get_data(extension);
+	int			nid = OBJ_obj2nid(X509_EXTENSION_get_object(extension));
+	void	   *decoded = nid != NID_undef ? decode_whole(extension) : NULL;
+	bool		first = true;
+	bool		ok;
+
+	if (decoded == NULL)
+		return false;
+	if (nid == NID_subject_alt_name || nid == NID_issuer_alt_name)
+		ok = print_all_names(out, decoded, &first);
+	else
+		ok = is_printed_whole(nid, decoded, value) &&
+			is_plain(ASN1_STRING_get0_data(value), ASN1_STRING_length(value), 0) &&
+			print_extension_by_openssl(out, extension);
+	free_decoded(extension, decoded);
 	return ok;
 }
 
@@ -641,29 +913,11 @@ static bool
 print_extension(BIO *out, X509_EXTENSION *extension)
 {
 	const ASN1_OCTET_STRING *value = X509_EXTENSION_get_data(extension);
-	const unsigned char *bytes = ASN1_STRING_get0_data(value);
-	int			len = ASN1_STRING_length(value);
-	int			nid = OBJ_obj2nid(X509_EXTENSION_get_object(extension));
 
-	if (nid == NID_subject_alt_name || nid == NID_issuer_alt_name)
-	{
-		GENERAL_NAMES *names = X509V3_EXT_d2i(extension);
-		bool		first = true;
-		bool		ok = names != NULL && print_all_names(out, names, &first);
-
-		GENERAL_NAMES_free(names);
-		if (ok)
-			return true;
-		(void) BIO_reset(out);
-	}
-	/* a proxy's policy is any bytes, and OpenSSL prints them as they are */
-	else if (nid != NID_undef && nid != NID_proxyCertInfo && is_plain(bytes, len, 0))
-	{
-		if (print_extension_by_openssl(out, extension))
-			return true;
-		(void) BIO_reset(out);
-	}
-	return print_hex(out, bytes, len);
+	if (print_extension_text(out, extension))
+		return true;
+	(void) BIO_reset(out);
+	return print_hex(out, ASN1_STRING_get0_data(value), ASN1_STRING_length(value));
 }
 
 /* Whether text can stand as it is, but for the line feeds of lists. */
@@ -754,23 +1008,38 @@ print_subject_cn(BIO *out, X509 *cert)
 	return print_common_name(out, X509_get_subject_name(cert));
 }
 
-/* A part of a certificate: what prints it, and where the text goes. */
+static bool
+print_issuer_rfc2253(BIO *out, X509 *cert)
+{
+	return print_name_rfc2253(out, X509_get_issuer_name(cert), false);
+}
+
+/*
+ * A part of a certificate: what prints it, where the text goes, and of which
+ * extension it is a list; NID_undef if it is none.
+ */
 typedef struct Part
 {
 	bool		(*print) (BIO *out, X509 *cert);
 	char	  **text;
+	int			list;
 } Part;
 
-/* Read parts, by way of a BIO.  One that cannot be printed stays NULL. */
+/*
+ * Read parts, by way of a BIO.  One that cannot be printed stays NULL; a list
+ * without elements is an empty text.
+ */
 static void
 read_parts(BIO *bio, X509 *cert, const Part *parts, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
-		if (parts[i].print(bio, cert))
-			(void) take_text(bio, parts[i].text);
-		else
+		if (!parts[i].print(bio, cert))
 			(void) BIO_reset(bio);
+		else if (take_text(bio, parts[i].text) && *parts[i].text == NULL &&
+				 parts[i].list != NID_undef &&
+				 X509_get_ext_by_NID(cert, parts[i].list, -1) >= 0)
+			*parts[i].text = OPENSSL_zalloc(1);
 	}
 }
 
@@ -783,14 +1052,14 @@ bool
 pgtls_certificate_read(X509 *cert, CertInfo *info)
 {
 	const Part	parts[] = {
-		{print_subject, &info->subject},
-		{print_issuer, &info->issuer},
-		{print_subject_rfc2253, &info->subject_rfc2253},
-		{print_subject_cn, &info->common_name},
-		{print_serial, &info->serial},
-		{print_san, &info->san},
-		{print_eku, &info->eku},
-		{print_key, &info->key},
+		{print_subject, &info->subject, NID_undef},
+		{print_issuer, &info->issuer, NID_undef},
+		{print_subject_rfc2253, &info->subject_rfc2253, NID_undef},
+		{print_subject_cn, &info->common_name, NID_undef},
+		{print_serial, &info->serial, NID_undef},
+		{print_san, &info->san, NID_subject_alt_name},
+		{print_eku, &info->eku, NID_ext_key_usage},
+		{print_key, &info->key, NID_undef},
 	};
 	BIO		   *bio;
 	bool		ok;
@@ -835,9 +1104,10 @@ bool
 pgtls_certificate_read_details(X509 *cert, CertDetails *details)
 {
 	const Part	parts[] = {
-		{print_serial_hex, &details->serial_hex},
-		{print_key_usage, &details->key_usage},
-		{print_signature_algorithm, &details->signature_algorithm},
+		{print_issuer_rfc2253, &details->issuer_rfc2253, NID_undef},
+		{print_serial_hex, &details->serial_hex, NID_undef},
+		{print_key_usage, &details->key_usage, NID_key_usage},
+		{print_signature_algorithm, &details->signature_algorithm, NID_undef},
 	};
 	BIO		   *bio = BIO_new(BIO_s_mem());
 	long		version = X509_get_version(cert);
@@ -861,6 +1131,7 @@ pgtls_certificate_read_details(X509 *cert, CertDetails *details)
 void
 pgtls_certificate_free_details(CertDetails *details)
 {
+	OPENSSL_free(details->issuer_rfc2253);
 	OPENSSL_free(details->serial_hex);
 	OPENSSL_free(details->key_usage);
 	OPENSSL_free(details->signature_algorithm);

@@ -33,6 +33,12 @@
  *
  * Text belongs to the struct: pgtls_certificate_free().  A field that the
  * certificate lacks is NULL, a moment that it lacks is PGTLS_NO_TIME.
+ *
+ * A list is NULL where the certificate lacks the extension, and an empty
+ * string where that has no elements.  An extension that cannot be told
+ * element by element, since it is not DER or not what it should be, is one
+ * element: a hash sign and its bytes in hexadecimal.  Several extensions of
+ * one kind make one list.
  */
 typedef struct CertInfo
 {
@@ -57,8 +63,10 @@ typedef struct CertInfo
  */
 typedef struct CertDetails
 {
+	char	   *issuer_rfc2253; /* issuer, as CertInfo has the subject */
 	char	   *serial_hex;		/* as the decimal one, lower case, whole bytes */
-	char	   *key_usage;		/* list, by the names of openssl.cnf(5) */
+	char	   *key_usage;		/* list, by the names of openssl.cnf(5); a bit
+								 * without a name is "bit" and its number */
 	char	   *signature_algorithm;	/* ecdsa-with-SHA256 ... */
 	int			version;		/* 1 to 3, or what it claims; 0: senseless */
 	bool		is_ca;			/* OpenSSL would take it for a CA's */
@@ -69,8 +77,8 @@ typedef struct CertDetails
  * CertExtension: one extension, pgtls_certificate_free_extension().
  *
  * The value may have several lines.  It is as OpenSSL prints it where that is
- * all that there is to know and could be nothing else; alternative names are
- * as in CertInfo; any other value is a hash sign and its bytes in hexadecimal.
+ * known to tell all, and could be nothing else; alternative names are as in
+ * CertInfo; any other value is a hash sign and its bytes in hexadecimal.
  */
 typedef struct CertExtension
 {

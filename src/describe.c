@@ -21,10 +21,9 @@
 #include "row.h"
 
 /*
- * Bounds in bytes: of a certificate that is an argument, of a text or list
- * that comes out of a certificate, of an extension's value.
+ * Bounds in bytes: of a text or list that comes out of a certificate, of an
+ * extension's value.
  */
-#define MAX_CERTIFICATE		(1024 * 1024)
 #define MAX_TEXT			(1024 * 1024)
 #define MAX_VALUE			(64 * 1024)
 
@@ -75,6 +74,7 @@ add_names(Row *row, const CertInfo *info, const CertDetails *details)
 	pgtls_row_text(row, bounded(info->subject, MAX_TEXT));
 	pgtls_row_text(row, bounded(info->subject_rfc2253, MAX_TEXT));
 	pgtls_row_text(row, bounded(info->issuer, MAX_TEXT));
+	pgtls_row_text(row, bounded(details->issuer_rfc2253, MAX_TEXT));
 	pgtls_row_numeric(row, info->serial);
 	pgtls_row_text(row, bounded(details->serial_hex, MAX_TEXT));
 	pgtls_row_time(row, info->not_before);
@@ -114,7 +114,7 @@ static void
 add_any_certificate(Row *row, const CertInfo *info, const CertDetails *details)
 {
 	add_names(row, info, details);
-	pgtls_row_list(row, details->key_usage);
+	pgtls_row_list(row, bounded(details->key_usage, MAX_TEXT));
 	pgtls_row_text(row, bounded(details->signature_algorithm, MAX_TEXT));
 	pgtls_row_bool(row, details->is_ca);
 	pgtls_row_bool(row, details->self_signed);
@@ -326,17 +326,6 @@ pg_tls_issuer_dn_field(PG_FUNCTION_ARGS)
 	return dn_field(fcinfo, true);
 }
 
-static void
-check_size(long len)
-{
-	if (len > MAX_CERTIFICATE)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("certificate is too large for pg_tls_certificate"),
-				 errdetail("It has %ld bytes, and at most %d are read.",
-						   len, MAX_CERTIFICATE)));
-}
-
 /*
  * pg_tls_certificate(certificate text) returns SETOF record
  *
@@ -346,28 +335,30 @@ Datum
 pg_tls_certificate_text(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	text	   *value = PG_GETARG_TEXT_PP(0);
+	const char *hex_mark = "\\x";
 	PemInput	input;
-	STACK_OF(X509) *certs;
+	X509	   *volatile cert = NULL;
 
 	InitMaterializedSRF(fcinfo, 0);
-	pgtls_pem_begin(&input, PG_GETARG_TEXT_PP(0), "pg_tls_certificate",
-					"certificate", "certificates", true);
-	certs = sk_X509_new_null();
+
+	/* a literal without a type is text, also where it means a bytea */
+	pgtls_pem_begin(&input, value, "pg_tls_certificate", "certificate", "certificates",
+					VARSIZE_ANY_EXHDR(value) >= strlen(hex_mark) &&
+					memcmp(VARDATA_ANY(value), hex_mark, strlen(hex_mark)) == 0 ?
+					"If this is one in DER, cast it to bytea." : "");
 	PG_TRY();
 	{
-		if (certs == NULL)
-			out_of_memory();
-		pgtls_pem_read(&input, certs, true, NULL);
-		for (int i = 0; i < sk_X509_num(certs); i++)
+		while ((cert = pgtls_pem_next_certificate(&input, true)) != NULL)
 		{
-			CHECK_FOR_INTERRUPTS();
-			check_size(i2d_X509(sk_X509_value(certs, i), NULL));
-			store_certificate(rsinfo, sk_X509_value(certs, i), -1);
+			store_certificate(rsinfo, cert, -1);
+			X509_free(cert);
+			cert = NULL;
 		}
 	}
 	PG_FINALLY();
 	{
-		sk_X509_pop_free(certs, X509_free);
+		X509_free(cert);
 		ERR_clear_error();
 	}
 	PG_END_TRY();
@@ -407,13 +398,20 @@ pg_tls_certificate_bytea(PG_FUNCTION_ARGS)
 	long		len = VARSIZE_ANY_EXHDR(value);
 	X509	   *cert;
 
-	check_size(len);
+	if (len > PGTLS_MAX_CERTIFICATE)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("certificate is too large for pg_tls_certificate"),
+				 errdetail("It has %ld bytes, and at most %d are read.",
+						   len, PGTLS_MAX_CERTIFICATE),
+				 errhint("TLS libraries take none that is so large.")));
 	InitMaterializedSRF(fcinfo, 0);
 	ERR_clear_error();
 	cert = d2i_X509(NULL, &p, len);
 	if (cert == NULL)
 	{
-		const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+		/* the cause; later errors in the queue only say where */
+		const char *reason = ERR_reason_error_string(ERR_peek_error());
 
 		invalid_der(value, psprintf("OpenSSL cannot read it: %s.",
 									reason != NULL ? reason : "no reason given"));

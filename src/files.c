@@ -1124,6 +1124,7 @@ answer_certificate(StringInfo record, FileKind kind, const FileItem *item, List 
 	pgtls_answer_put(record, info.subject);
 	pgtls_answer_put(record, info.subject_rfc2253);
 	pgtls_answer_put(record, info.issuer);
+	pgtls_answer_put(record, details.issuer_rfc2253);
 	pgtls_answer_put(record, info.serial);
 	pgtls_answer_put(record, details.serial_hex);
 	put_time(record, info.not_before);
@@ -1662,7 +1663,7 @@ pg_tls_files(PG_FUNCTION_ARGS)
 Datum
 pg_tls_certificates(PG_FUNCTION_ARGS)
 {
-	return ask_rows(fcinfo, ASK_CERTIFICATES, "tittttntTTltltbbtbm");
+	return ask_rows(fcinfo, ASK_CERTIFICATES, "titttttntTTltltbbtbm");
 }
 
 /* pg_tls_crls() returns SETOF record: the view's rows */

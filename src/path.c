@@ -46,29 +46,52 @@ out_of_memory(void)
 			 errmsg("out of memory")));
 }
 
+/* For an argument that contains nothing; the first has to. */
+#define ADVICE_ON_NONE	"For none, leave it out or pass NULL."
+
+/*
+ * Everything is on a stack, from which it is freed, before the next error can
+ * be raised.
+ */
 static void
 read_certificates(FunctionCallInfo fcinfo, int arg, const char *name,
 				  STACK_OF(X509) *certs, bool trusted)
 {
 	PemInput	input;
+	X509	   *cert;
 
 	if (PG_ARGISNULL(arg))
 		return;
 	pgtls_pem_begin(&input, PG_GETARG_TEXT_PP(arg), "pg_tls_verify", name,
-					"certificates", arg == 0);
-	pgtls_pem_read(&input, certs, trusted, NULL);
+					"certificates", arg == 0 ? "" : ADVICE_ON_NONE);
+	while ((cert = pgtls_pem_next_certificate(&input, trusted)) != NULL)
+	{
+		if (sk_X509_push(certs, cert) <= 0)
+		{
+			X509_free(cert);
+			out_of_memory();
+		}
+	}
 }
 
 static void
 read_crls(FunctionCallInfo fcinfo, int arg, const char *name, STACK_OF(X509_CRL) *crls)
 {
 	PemInput	input;
+	X509_CRL   *crl;
 
 	if (PG_ARGISNULL(arg))
 		return;
 	pgtls_pem_begin(&input, PG_GETARG_TEXT_PP(arg), "pg_tls_verify", name,
-					"CRLs", false);
-	pgtls_pem_read(&input, NULL, false, crls);
+					"CRLs", ADVICE_ON_NONE);
+	while ((crl = pgtls_pem_next_crl(&input)) != NULL)
+	{
+		if (sk_X509_CRL_push(crls, crl) <= 0)
+		{
+			X509_CRL_free(crl);
+			out_of_memory();
+		}
+	}
 }
 
 /* Everything that may raise an error; the caller frees what is in "path". */

@@ -23,6 +23,14 @@
 #define END_MARK		"-----END "
 #define END_OF_MARK		"-----"
 
+/*
+ * Bounds in bytes, of what is decoded and parsed without a chance to be
+ * cancelled: a block with a certificate, in PEM with room for short lines; and
+ * all the text of an argument with certificates.  CRLs may be large.
+ */
+#define MAX_CERTIFICATE_BLOCK	(PGTLS_MAX_CERTIFICATE / 2 * 3)
+#define MAX_CERTIFICATES_TEXT	(16 * 1024 * 1024)
+
 /* A block: from the first character of BEGIN to the last of END. */
 typedef struct Block
 {
@@ -34,6 +42,7 @@ typedef struct Block
 
 pg_noreturn static void invalid_input(const PemInput *input, int line, const char *fmt,...)
 			pg_attribute_printf(3, 4);
+pg_noreturn static void certificate_too_large(const PemInput *input, const Block *block);
 
 /* "fmt" is a sentence, as a detail. */
 static void
@@ -55,11 +64,27 @@ invalid_input(const PemInput *input, int line, const char *fmt,...)
 					 input->what)));
 }
 
-/* Why OpenSSL failed just now; a constant. */
+static void
+certificate_too_large(const PemInput *input, const Block *block)
+{
+	ERR_clear_error();
+	ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("certificate is too large for %s", input->function),
+			 errdetail("The block that begins in line %d of argument \"%s\" has %zu bytes; a certificate may have %d in DER.",
+					   block->line, input->argument, block->len,
+					   PGTLS_MAX_CERTIFICATE),
+			 errhint("Leave it out: TLS libraries take none that is so large.")));
+}
+
+/*
+ * Why OpenSSL failed just now; a constant.  The first error is the cause, and
+ * those that follow it only say where.
+ */
 static const char *
 openssl_reason(void)
 {
-	const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+	const char *reason = ERR_reason_error_string(ERR_peek_error());
 
 	return reason != NULL ? reason : "no reason given";
 }
@@ -74,12 +99,7 @@ begins_with(const char *s, size_t len, const char *prefix)
 static bool
 contains(const char *s, size_t len, const char *part)
 {
-	for (; len >= strlen(part); s++, len--)
-	{
-		if (memcmp(s, part, strlen(part)) == 0)
-			return true;
-	}
-	return false;
+	return memmem(s, len, part, strlen(part)) != NULL;
 }
 
 /* The next line without what ends it; false if there is none. */
@@ -88,6 +108,7 @@ next_line(PemInput *input, const char **line, size_t *len)
 {
 	const char *end;
 
+	CHECK_FOR_INTERRUPTS();
 	if (input->next >= input->end)
 		return false;
 	*line = input->next;
@@ -215,85 +236,157 @@ is_crl(const Block *block)
 
 /*
  * Begin to read an argument.  "function" and "argument" are names, as SQL has
- * them, and "what" the things that it consists of, for messages.
+ * them, "what" the things that it consists of, and "advice" a sentence for who
+ * passes none of them, or empty; all for messages.
  */
 void
 pgtls_pem_begin(PemInput *input, const text *t, const char *function,
-				const char *argument, const char *what, bool required)
+				const char *argument, const char *what, const char *advice)
 {
 	input->function = function;
 	input->argument = argument;
 	input->what = what;
-	input->required = required;
+	input->advice = advice;
 	input->next = VARDATA_ANY(t);
 	input->end = input->next + VARSIZE_ANY_EXHDR(t);
 	input->line = 0;
+	input->found = 0;
 }
 
-/*
- * Read all of an argument into a stack of its own, certificates or CRLs.
- *
- * Everything is on a stack before the next error can be raised.
- */
-void
-pgtls_pem_read(PemInput *input, STACK_OF(X509) *certs, bool trusted,
-			   STACK_OF(X509_CRL) *crls)
+/* What follows the last block; an error if there was none. */
+static void
+finish(const PemInput *input)
 {
-	Block		block;
-	int			n = 0;
-
-	while (next_block(input, &block))
-	{
-		unsigned char *der;
-		const unsigned char *p;
-		long		len;
-		bool		ok = false;
-		bool		whole = false;
-
-		CHECK_FOR_INTERRUPTS();
-		if (crls != NULL ? !is_crl(&block) :
-			!is_certificate(&block) && !(trusted && is_trusted_certificate(&block)))
-			invalid_input(input, block.line, "This is a block of type %s.", block.label);
-		if (!decode_block(&block, &der, &len))
-			invalid_input(input, block.line, "OpenSSL cannot decode the block: %s.",
-						  openssl_reason());
-
-		p = der;
-		if (crls != NULL)
-		{
-			X509_CRL   *crl = d2i_X509_CRL(NULL, &p, len);
-
-			ok = crl != NULL && sk_X509_CRL_push(crls, crl) > 0;
-			if (!ok)
-				X509_CRL_free(crl);
-		}
-		else
-		{
-			X509	   *cert = is_trusted_certificate(&block) ?
-				d2i_X509_AUX(NULL, &p, len) : d2i_X509(NULL, &p, len);
-
-			ok = cert != NULL && sk_X509_push(certs, cert) > 0;
-			if (!ok)
-				X509_free(cert);
-		}
-		whole = ok && p == der + len;
-		OPENSSL_free(der);
-		if (!ok)
-			invalid_input(input, block.line, "OpenSSL cannot read the block of type %s: %s.",
-						  block.label, openssl_reason());
-		if (!whole)
-			invalid_input(input, block.line, "There is more in the block than one %s.",
-						  crls != NULL ? "CRL" : "certificate");
-		n++;
-	}
-	if (n == 0)
+	ERR_clear_error();
+	if (input->found == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 				 errmsg("argument \"%s\" of %s contains no %s", input->argument,
 						input->function, input->what),
 				 errdetail("There is no BEGIN line in it."),
-				 errhint("It has to consist of whole %s in PEM, each from its BEGIN line to its END line.%s",
-						 input->what,
-						 input->required ? "" : " For none, leave it out or pass NULL.")));
+				 errhint("It has to consist of whole %s in PEM, each from its BEGIN line to its END line.%s%s",
+						 input->what, input->advice[0] != '\0' ? " " : "",
+						 input->advice)));
+}
+
+/*
+ * Find the next block and decode it: a CRL, or a certificate, also in the
+ * format of trusted ones if "trusted".  False if there is no other.  DER to be
+ * freed with OPENSSL_free(), before the next error can be raised.
+ */
+static bool
+next_der(PemInput *input, bool crl, bool trusted, Block *block,
+		 unsigned char **der, long *len)
+{
+	size_t		text_len = input->end - input->next;
+
+	if (!crl && input->line == 0 && text_len > MAX_CERTIFICATES_TEXT)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("argument \"%s\" of %s is too large", input->argument,
+						input->function),
+				 errdetail("It has %zu bytes, and at most %d are read.",
+						   text_len, MAX_CERTIFICATES_TEXT),
+				 errhint("Pass fewer certificates.")));
 	ERR_clear_error();
+	if (!next_block(input, block))
+	{
+		finish(input);
+		return false;
+	}
+	if (crl ? !is_crl(block) :
+		!is_certificate(block) && !(trusted && is_trusted_certificate(block)))
+		invalid_input(input, block->line, "This is a block of type %s.", block->label);
+	if (!crl && block->len > MAX_CERTIFICATE_BLOCK)
+		certificate_too_large(input, block);
+	if (!decode_block(block, der, len))
+		invalid_input(input, block->line, "OpenSSL cannot decode the block: %s.",
+					  openssl_reason());
+	if (!crl && *len > PGTLS_MAX_CERTIFICATE)
+	{
+		OPENSSL_free(*der);
+		certificate_too_large(input, block);
+	}
+	input->found++;
+	return true;
+}
+
+pg_noreturn static void unreadable(const PemInput *input, const Block *block,
+								   bool readable);
+
+/*
+ * A block was decoded, and OpenSSL made nothing of it; or it is "readable",
+ * but not to its end.
+ */
+static void
+unreadable(const PemInput *input, const Block *block, bool readable)
+{
+	if (readable)
+		invalid_input(input, block->line, "There is more in the block than one %s.",
+					  is_crl(block) ? "CRL" : "certificate");
+	invalid_input(input, block->line, "OpenSSL cannot read the block of type %s: %s.",
+				  block->label, openssl_reason());
+}
+
+/*
+ * The next certificate of an argument, also in the format of trusted ones if
+ * "trusted"; NULL if there is no other.  To be freed with X509_free().
+ */
+X509 *
+pgtls_pem_next_certificate(PemInput *input, bool trusted)
+{
+	Block		block;
+	unsigned char *der;
+	const unsigned char *p;
+	long		len;
+	X509	   *cert;
+	bool		readable;
+	bool		whole;
+
+	if (!next_der(input, false, trusted, &block, &der, &len))
+		return NULL;
+	p = der;
+	cert = is_trusted_certificate(&block) ? d2i_X509_AUX(NULL, &p, len) :
+		d2i_X509(NULL, &p, len);
+	readable = cert != NULL;
+	whole = p == der + len;
+	OPENSSL_free(der);
+	if (!readable || !whole)
+	{
+		X509_free(cert);
+		unreadable(input, &block, readable);
+	}
+	ERR_clear_error();
+	return cert;
+}
+
+/*
+ * The next CRL of an argument; NULL if there is no other.  To be freed with
+ * X509_CRL_free().
+ */
+X509_CRL *
+pgtls_pem_next_crl(PemInput *input)
+{
+	Block		block;
+	unsigned char *der;
+	const unsigned char *p;
+	long		len;
+	X509_CRL   *crl;
+	bool		readable;
+	bool		whole;
+
+	if (!next_der(input, true, false, &block, &der, &len))
+		return NULL;
+	p = der;
+	crl = d2i_X509_CRL(NULL, &p, len);
+	readable = crl != NULL;
+	whole = p == der + len;
+	OPENSSL_free(der);
+	if (!readable || !whole)
+	{
+		X509_CRL_free(crl);
+		unreadable(input, &block, readable);
+	}
+	ERR_clear_error();
+	return crl;
 }

@@ -13,21 +13,26 @@
 
 #include "ossl.h"
 
+/* The most bytes of a certificate in DER that is an argument. */
+#define PGTLS_MAX_CERTIFICATE	(1024 * 1024)
+
 /* One argument while it is read. */
 typedef struct PemInput
 {
 	const char *function;		/* names, as SQL has them */
 	const char *argument;
 	const char *what;			/* what it consists of, for messages */
-	bool		required;
+	const char *advice;			/* more of the hint, if there are none in it */
 	const char *next;			/* the rest of the text */
 	const char *end;
-	int			line;			/* of "next", from 1 */
+	int			line;			/* lines before "next" */
+	int			found;			/* blocks before "next" */
 } PemInput;
 
 extern void pgtls_pem_begin(PemInput *input, const text *t, const char *function,
-							const char *argument, const char *what, bool required);
-extern void pgtls_pem_read(PemInput *input, STACK_OF(X509) *certs, bool trusted,
-						   STACK_OF(X509_CRL) *crls);
+							const char *argument, const char *what,
+							const char *advice);
+extern X509 *pgtls_pem_next_certificate(PemInput *input, bool trusted);
+extern X509_CRL *pgtls_pem_next_crl(PemInput *input);
 
 #endif							/* PGTLS_PEM_H */

@@ -262,7 +262,10 @@ pgtls_row_messages(Row *row, const List *messages)
 	add(row, makeArrayResult(state, CurrentMemoryContext), false);
 }
 
-/* A text[] of a list that PGTLS_LIST_SEPARATOR separates; NULL for none. */
+/*
+ * A text[] of a list that PGTLS_LIST_SEPARATOR separates: NULL for none, and
+ * an empty array for an empty one.
+ */
 void
 pgtls_row_list(Row *row, const char *utf8)
 {
@@ -271,6 +274,11 @@ pgtls_row_list(Row *row, const char *utf8)
 	if (utf8 == NULL)
 	{
 		pgtls_row_null(row);
+		return;
+	}
+	if (*utf8 == '\0')
+	{
+		add(row, PointerGetDatum(construct_empty_array(TEXTOID)), false);
 		return;
 	}
 	for (;;)

@@ -5,8 +5,9 @@
  *
  * The input is a certificate, a CRL, a name or a list of alternative names in
  * DER, whichever OpenSSL takes it for.  All text has to be valid UTF-8 without
- * control characters, and bounded; alternative names have to be unambiguous;
- * and no error may be left in OpenSSL's queue.  Sanitizers see the rest.
+ * control characters, and bounded; alternative names have to lead back to their
+ * bytes; what is not shown as bytes has to be all that there is; and no error
+ * may be left in OpenSSL's queue.  Sanitizers see the rest.
  *
  * A mutator of its own keeps the structure of DER, since few other mutations
  * would get past OpenSSL's parser.
@@ -15,6 +16,7 @@
  */
 #include "postgres_fe.h"
 
+#include <arpa/inet.h>
 #include <openssl/x509v3.h>
 
 #include "certificate.h"
@@ -142,38 +144,165 @@ check_escape(const uint8_t *data, size_t size)
 	BIO_free(bio);
 }
 
+/* Whether a text of len bytes is a hash sign and those, in hexadecimal. */
+static bool
+is_hex(const char *text, size_t len, const unsigned char *bytes, size_t n)
+{
+	if (len != 2 * n + 1 || text[0] != '#')
+		return false;
+	for (size_t i = 0; i < n; i++)
+	{
+		char		digits[3];
+
+		snprintf(digits, sizeof(digits), "%02X", bytes[i]);
+		if (memcmp(text + 1 + 2 * i, digits, 2) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* Whether an extension's bytes are those that OpenSSL would make of it. */
+static bool
+is_der(X509_EXTENSION *extension)
+{
+	const X509V3_EXT_METHOD *method = X509V3_EXT_get(extension);
+	void	   *decoded = X509V3_EXT_d2i(extension);
+	X509_EXTENSION *again = NULL;
+	bool		result;
+
+	if (decoded != NULL)
+	{
+		again = X509V3_EXT_i2d(OBJ_obj2nid(X509_EXTENSION_get_object(extension)), 0, decoded);
+		if (method->it != NULL)
+			ASN1_item_free(decoded, ASN1_ITEM_ptr(method->it));
+		else
+			method->ext_free(decoded);
+	}
+	result = again != NULL &&
+		ASN1_STRING_cmp(X509_EXTENSION_get_data(extension), X509_EXTENSION_get_data(again)) == 0;
+	X509_EXTENSION_free(again);
+	ERR_clear_error();
+	return result;
+}
+
+/* Whether the text behind the prefix leads back to the name. */
+static bool
+tells_name(const char *text, size_t len, const GENERAL_NAME *name)
+{
+	const ASN1_STRING *string = name->d.ia5;
+	char	   *copy;
+	ASN1_OBJECT *object;
+	unsigned char address[16];
+	unsigned char *der = NULL;
+	int			n;
+	bool		result;
+
+	switch (name->type)
+	{
+		case GEN_DNS:
+		case GEN_EMAIL:
+		case GEN_URI:
+			return is_escaped(text, len, ASN1_STRING_get0_data(string), ASN1_STRING_length(string));
+		case GEN_IPADD:
+			n = ASN1_STRING_length(string);
+			if (n != 4 && n != 16)
+				return is_hex(text, len, ASN1_STRING_get0_data(string), n);
+			copy = strndup(text, len);
+			result = inet_pton(n == 4 ? AF_INET : AF_INET6, copy, address) == 1 &&
+				memcmp(address, ASN1_STRING_get0_data(string), n) == 0;
+			free(copy);
+			return result;
+		case GEN_RID:
+			/* one that OpenSSL does not print, being too long */
+			if (is_hex(text, len, OBJ_get0_data(name->d.registeredID), OBJ_length(name->d.registeredID)))
+				return true;
+			copy = strndup(text, len);
+			object = OBJ_txt2obj(copy, 0);
+			result = object != NULL && OBJ_cmp(object, name->d.registeredID) == 0;
+			ASN1_OBJECT_free(object);
+			free(copy);
+			ERR_clear_error();
+			return result;
+		case GEN_DIRNAME:
+			n = i2d_X509_NAME(name->d.directoryName, &der);
+			/* "CN=" is the least of a name that is not empty, and its DER is 30 00 */
+			result = is_hex(text, len, der, n) ||
+				(n == 2 ? len == 0 : len >= 3 && memchr(text, '=', len) != NULL);
+			OPENSSL_free(der);
+			return result;
+		case GEN_OTHERNAME:
+			return len > 2 && memchr(text, ';', len) != NULL;
+		default:
+			n = i2d_GENERAL_NAME(unconstify(GENERAL_NAME *, name), &der);
+			result = is_hex(text, len, der, n);
+			OPENSSL_free(der);
+			return result;
+	}
+}
+
 /* Each name has a line of its own, and tells the bytes. */
 static void
 check_names(X509 *cert, const char *san)
 {
+	static const char *const prefixes[] = {"otherName:", "email:", "DNS:", "x400Name:", "dirName:",
+	"ediPartyName:", "URI:", "IP:", "RID:"};
+	int			index = X509_get_ext_by_NID(cert, NID_subject_alt_name, -1);
+	X509_EXTENSION *extension;
 	GENERAL_NAMES *names;
 	const char *line = san;
 
-	if (X509_get_ext_by_NID(cert, NID_subject_alt_name,
-							X509_get_ext_by_NID(cert, NID_subject_alt_name, -1)) >= 0)
+	require((index < 0) == (san == NULL), "a list where there is one", san);
+	if (index < 0 || X509_get_ext_by_NID(cert, NID_subject_alt_name, index) >= 0)
 		return;
-	names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
-	ERR_clear_error();
+	extension = (X509_EXTENSION *) X509_get_ext(cert, index);
+	if (!is_der(extension))
+	{
+		const ASN1_OCTET_STRING *value = X509_EXTENSION_get_data(extension);
+
+		require(is_hex(san, strlen(san), ASN1_STRING_get0_data(value),
+					   ASN1_STRING_length(value)), "the bytes", san);
+		return;
+	}
+	names = X509V3_EXT_d2i(extension);
+	require(san[0] != '\0' || sk_GENERAL_NAME_num(names) == 0, "names", san);
 	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++)
 	{
-		GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+		const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+		const char *prefix = prefixes[name->type];
 		const char *end;
-		const char *prefix = name->type == GEN_DNS ? "DNS:" :
-			name->type == GEN_EMAIL ? "email:" : name->type == GEN_URI ? "URI:" : NULL;
 
 		require(line != NULL, "a line for each name", san);
 		end = strchr(line, PGTLS_LIST_SEPARATOR);
 		if (end == NULL)
 			end = line + strlen(line);
-		if (prefix != NULL)
-			require(strncmp(line, prefix, strlen(prefix)) == 0 &&
-					is_escaped(line + strlen(prefix), end - line - strlen(prefix),
-							   ASN1_STRING_get0_data(name->d.ia5),
-							   ASN1_STRING_length(name->d.ia5)), "the name itself", san);
+		require(strncmp(line, prefix, strlen(prefix)) == 0 &&
+				tells_name(line + strlen(prefix), end - line - strlen(prefix), name),
+				"the name itself", san);
 		line = *end != '\0' ? end + 1 : NULL;
 	}
-	require(names == NULL || line == NULL, "no other line", san);
+	require(line == NULL || *line == '\0', "no other line", san);
 	GENERAL_NAMES_free(names);
+}
+
+/* What is not shown as bytes is DER, and text is text. */
+static void
+check_value(X509_EXTENSION *extension, const char *text)
+{
+	const ASN1_OCTET_STRING *value = X509_EXTENSION_get_data(extension);
+	const unsigned char *bytes = ASN1_STRING_get0_data(value);
+	int			len = ASN1_STRING_length(value);
+
+	if (text != NULL && text[0] == '#')
+	{
+		require(is_hex(text, strlen(text), bytes, len), "the bytes", text);
+		return;
+	}
+	require(is_der(extension), "an extension that is told whole", text);
+	/* one of the simplest shape, in case the shape is all that is looked at */
+	if (OBJ_obj2nid(X509_EXTENSION_get_object(extension)) == NID_netscape_comment)
+		require(text == NULL ? len == 2 :
+				len >= (int) strlen(text) &&
+				memcmp(bytes + len - strlen(text), text, strlen(text)) == 0, "the comment", text);
 }
 
 static void
@@ -214,6 +343,7 @@ check_certificate(X509 *cert)
 	pgtls_certificate_free(&info);
 
 	require(pgtls_certificate_read_details(cert, &details), "has details", NULL);
+	check_text(details.issuer_rfc2253, false);
 	check_text(details.serial_hex, false);
 	check_text(details.key_usage, true);
 	check_text(details.signature_algorithm, false);
@@ -228,6 +358,7 @@ check_certificate(X509 *cert)
 		check_text(extension.oid, false);
 		check_text(extension.name, false);
 		check_text(extension.value, true);
+		check_value((X509_EXTENSION *) X509_get_ext(cert, i), extension.value);
 		pgtls_certificate_free_extension(&extension);
 	}
 	check_name(X509_get_subject_name(cert));

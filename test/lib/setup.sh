@@ -42,6 +42,12 @@ test_packages=(
 	python3-cryptography-vectors  # NIST's certificates and CRLs
 )
 
+# Those that the chroots of test/matrix, which leave LLVM out, are not to have.
+host_packages=(
+	clang               # the fuzzer
+	libclang-rt-dev     # ... its library, and the sanitizers
+)
+
 # What the metapackage of the distribution depends on.
 default_major() {
 	{ apt-cache show postgresql 2>/dev/null || :; } |

@@ -138,13 +138,15 @@ subtest 'each certificate that was sent' => sub {
 				sha256_hex($der), "$name: $position: fingerprint");
 		}
 		is($s->query(<<'END'), "0|t\n1|t", "$name: the same as pg_tls_certificate()");
-SELECT position, ROW(c.subject_dn, c.subject_dn_rfc2253, c.issuer_dn, c.serial, c.serial_hex, c.not_before, c.not_after,
+SELECT position, ROW(c.subject_dn, c.subject_dn_rfc2253, c.issuer_dn, c.issuer_dn_rfc2253, c.serial, c.serial_hex, c.not_before, c.not_after,
                      c.san, c.key, c.eku, c.signature_algorithm, c.is_ca, c.self_signed, c.fingerprint)
        IS NOT DISTINCT FROM
-       ROW(t.subject_dn, t.subject_dn_rfc2253, t.issuer_dn, t.serial, t.serial_hex, t.not_before, t.not_after,
+       ROW(t.subject_dn, t.subject_dn_rfc2253, t.issuer_dn, t.issuer_dn_rfc2253, t.serial, t.serial_hex, t.not_before, t.not_after,
            t.san, t.key, t.eku, t.signature_algorithm, t.is_ca, t.self_signed, t.fingerprint)
 FROM pg_tls_client_chain() c, pg_tls_certificate(c.certificate) t
 END
+		is($s->query('SELECT issuer_dn_rfc2253 FROM pg_tls_client_chain() WHERE position = 0'), 'CN=Example Intermediate CA,O=Example',
+			"$name: issuer by RFC 2253");
 		is($s->query('SELECT (SELECT serial_hex FROM pg_tls_client_chain() WHERE position = 0)'),
 			lc $pki->serial('alice'), "$name: serial number in hexadecimal");
 	}

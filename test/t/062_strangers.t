@@ -149,8 +149,28 @@ subtest 'alternative names' => sub {
 		"otherName:1.2.3;UTF8:$alpha", 'otherName:1.2.3;#020107', 'ediPartyName:#A505A1030C0165');
 	certificate('senseless', 1, { extensions => [ san(der(IP, "\1\2\3"), der(DNS, ''), der(DNS, "\0"), der(DNS, "\xff\xce\xb1\x80"), der(IP, '')) ] },
 		$san => "IP:#010203\nDNS:\nDNS:\\00\nDNS:\\FF$alpha\\80\nIP:#");
-	certificate('no names', 0, { extensions => [ san() ] }, 'san IS NULL' => 't');
+	certificate('no extension', 1, {}, 'san IS NULL, eku IS NULL, key_usage IS NULL' => 't|t|t');
+	my $empty = certificate('no names', 1, { extensions => [ san() ] }, san => '{}', key_usage => '');
+
+	is($c->query('SELECT client_san, client_eku IS NULL FROM pg_tls_session()', cert => $empty, dbname => 'utf8'), '{}|t',
+		'... which is not the same as no extension, also for the session');
+	certificate('no usages', 0, { extensions => [ extension('2.5.29.37', der(0x30, '')) ] }, eku => '{}');
 	certificate('no list', 0, { extensions => [ extension('2.5.29.17', "\x04\x01\x41") ] }, $san => '#040141');
+
+	# what OpenSSL drops when it decodes
+	certificate('more behind the list', 1, { extensions => [ extension('2.5.29.17', der(0x30, der(DNS, 'a')) . der(0x30, der(DNS, 'b'))) ] },
+		$san => '#30038201613003820162');
+	certificate('junk behind the list', 1, { extensions => [ extension('2.5.29.17', der(0x30, der(DNS, 'a')) . 'junk') ] }, $san => '#30038201616A756E6B');
+	certificate('a string in parts', 1, { extensions => [ san(der(0xa2, der(IA5, 'a') . der(IA5, 'b'))) ] }, $san => '#3008A206160161160162');
+	certificate('a length of two bytes', 1, { extensions => [ extension('2.5.29.17', "\x30\x81\3" . der(DNS, 'a')) ] }, $san => '#308103820161');
+	certificate('unused bits', 1, { extensions => [ san(other_name('1.2.3', "\3\2\7\xff")) ] }, $san => '#300CA00A06022A03A004030207FF');
+	certificate('an empty RDN', 1, { extensions => [ san(der(DIRNAME, der(0x30, der(0x31, '') . der(0x31, attribute(CN => UTF8, 'a'))))) ] },
+		$san => 'dirName:#300E3100310A300806035504030C0161');
+	certificate('a string of a name in parts', 1, { extensions => [ san(der(DIRNAME, name(attribute(CN => 0x2c, der(UTF8, 'a'))))) ] },
+		$san => 'dirName:#300E310C300A06035504032C030C0161');
+	certificate('junk behind usages', 1, { extensions => [ extension('2.5.29.37', der(0x30, der_oid('1.3.6.1.5.5.7.3.2')) . 'x') ] },
+		eku => '{#300A06082B0601050507030278}');
+	certificate('junk behind key usages', 1, { extensions => [ extension('2.5.29.15', "\3\2\7\x80\0") ] }, key_usage => '{#0302078000}');
 
 	# whatever is not the same does not look so
 	my $long = '1.2.' . join '.', (2**28 - 1) x 9;
@@ -168,7 +188,11 @@ subtest 'alternative names' => sub {
 		der(DIRNAME, name(attribute(CN => UTF8, 'a'), attribute(CN => UTF8, 'b'))), der(DIRNAME, cn("a\0")), der(DIRNAME, cn('a\00')),
 		der(DIRNAME, name()), der(DIRNAME, name(attribute("$long.1", UTF8, 'a'))), der(DIRNAME, name(attribute("$long.2", UTF8, 'a'))),
 		der(DIRNAME, cn("a\nDNS:b")), der(RID, "\x2a\x03"), der(RID, "\x2a\x04"), der(DNS, '#0101'), der(RID, "\x55\4\3"),
-		der(EDI, der(0xa1, der(UTF8, 'e'))), der(EDI, der(0xa1, der(IA5, 'e'))));
+		der(EDI, der(0xa1, der(UTF8, 'e'))), der(EDI, der(0xa1, der(IA5, 'e'))),
+		(map { other_name('1.2.3', "\3\2\7$_") } "\x80", "\xc0", "\xff"), other_name('1.2.3', "\3\2\6\x80"), der(0xa2, der(IA5, 'a')),
+		(map { der(DIRNAME, der(0x30, $_)) } der(0x31, ''), (map { der(0x31, attribute(CN => UTF8, 'a')) . $_, $_ . der(0x31, attribute(CN => UTF8, 'a')) } der(0x31, ''))),
+		der(DIRNAME, name(attribute(CN => UTF8, 'a'))), der(DIRNAME, name(attribute(CN => 0x2c, der(UTF8, 'a')))),
+		der(DIRNAME, name(attribute(CN => UTF8, 'a') . attribute(O => UTF8, 'b'))), der(DIRNAME, name(attribute(CN => UTF8, 'a'), attribute(O => UTF8, 'b'))));
 	my (%seen, @twice);
 
 	foreach my $names (@names)
@@ -242,7 +266,10 @@ subtest 'extensions' => sub {
 	my $points = sub { der(0x30, join '', map { der(0x30, der(0xa0, der(0xa0, $_))) } @_) };
 
 	certificate('critical and unknown', 0, { extensions => [ extension('1.2.3.4', 'x', 1) ] });
-	certificate('key usage of no use', 0, { extensions => [ extension('2.5.29.15', "\3\1\0") ] }, 'key_usage IS NULL' => 't');
+	certificate('key usage of no use', 0, { extensions => [ extension('2.5.29.15', "\3\1\0") ] }, key_usage => '{}');
+	certificate('bits without a name', 0, { extensions => [ extension('2.5.29.15', "\3\3\3\x80\x08") ] }, key_usage => '{digitalSignature,"bit 12"}');
+	certificate('far too many bits', 0, { extensions => [ extension('2.5.29.15', der(0x03, "\0" . "\xff" x 100_000)) ] },
+		'cardinality(key_usage), left(key_usage[1], 11), length(key_usage[1])' => '1|#03830186A1|200013');
 	certificate('all key usages', 0, { extensions => [ extension('2.5.29.15', "\3\3\7\xff\x80") ] }, key_usage =>
 		  '{digitalSignature,nonRepudiation,keyEncipherment,dataEncipherment,keyAgreement,keyCertSign,cRLSign,encipherOnly,decipherOnly}');
 	certificate('key usage that is none', 0, { extensions => [ extension('2.5.29.15', "\4\1x") ] }, key_usage => '{#040178}');
@@ -254,17 +281,88 @@ subtest 'extensions' => sub {
 
 	is($own->($name, 'octet_length(value), left(value, 5), right(value, 1)', "oid = '1.2.3.4'"), "65536|#AAAA|\xe2\x80\xa6", '... is cut and marked');
 
-	$name = certificate('what OpenSSL prints ambiguously', 1, { extensions => [
-		extension($comment, der(IA5, 'plain')),
-		extension('2.5.29.31', $points->(der(URI, "http://a\nURI:http://b"))),
-		extension('2.5.29.46', $points->(der(URI, 'http://a'), der(URI, 'http://b'))),
-		extension('1.3.6.1.5.5.7.1.11', der(0x30, der(0x30, der_oid('1.3.6.1.5.5.7.48.5') . other_name('1.2.3', int_der("\1"))))),
-		extension('2.5.29.18', der(0x30, der(DNS, "a\nb") . der(DNS, 'c')))] });
-	is($own->($name, 'value', "oid = '$comment'"), 'plain', '... text that is such');
-	like($own->($name, 'value', "oid = '2.5.29.31'"), qr/^#30[0-9A-F]+$/, '... a line feed in a URI');
-	like($own->($name, 'value', "oid = '2.5.29.46'"), qr{^Full Name:\s+URI:http://a\s[^#]*URI:http://b$}, '... and where there is none');
-	like($own->($name, 'value', "oid = '1.3.6.1.5.5.7.1.11'"), qr/^#30[0-9A-F]+$/, '... a name that it does not print');
-	is($own->($name, 'value', "oid = '2.5.29.18'"), "DNS:a\\0Ab\nDNS:c", '... alternative names of the issuer');
+	is($own->(certificate('issuer alternative names', 1, { extensions => [ extension('2.5.29.18', der(0x30, der(DNS, "a\nb") . der(DNS, 'c'))) ] }),
+		'value', "oid = '2.5.29.18'"), "DNS:a\\0Ab\nDNS:c", '... are as those of the subject');
+
+	# values, and the text that is to be shown of each; none for bytes
+	my $long = '1.2.' . join '.', (2**28 - 1) x 9;
+	my $uri = der(URI, 'http://a');
+	my $dirname = sub { der(DIRNAME, cn($_[0])) };
+	my $access = sub { der(0x30, der(0x30, der_oid($_[0]) . $_[1])) };
+	my $policy = sub { der(0x30, der(0x30, join '', der_oid($_[0]), @_[1 .. $#_])) };
+	my $notice = sub { $policy->('1.2.3', der(0x30, der(0x30, der_oid('1.3.6.1.5.5.7.2.2') . der(0x30, $_[0])))) };
+	my $constraint = sub { der(0x30, der(0xa0, der(0x30, join '', @_))) };
+	my $cps = sub { $policy->('1.2.3', der(0x30, der(0x30, der_oid('1.3.6.1.5.5.7.2.1') . $_[0]))) };
+	my $issued = '1.3.6.1.5.5.7.48.2';
+	my %values = (
+		'2.5.29.19' => [ [ der(0x30, ''), 'CA:FALSE' ], ["\x30\0\5\0"], ["\x30\3\1\1\0"], [ "\x30\3\1\1\xff", 'CA:TRUE' ], ["\x30\3\1\1\1"] ],
+		'2.5.29.15' => [ [ "\3\2\7\x80", 'Digital Signature' ], ["\3\2\0\x80"], ["\3\2\6\x80"], ["\3\3\6\x80\x40"], ["\3\2\7\xc0"] ],
+		'2.16.840.1.113730.1.1' => [ [ "\3\2\7\x80", 'SSL Client' ], ["\3\2\0\x80"], ["\3\3\7\x80\x80"] ],
+		'2.5.29.14' => [ [ "\4\2\xab\xcd", 'AB:CD' ], ["\4\2\xab\xcdx"], ["\x24\4\4\2\xab\xcd"] ],
+		'2.5.29.37' => [ [ der(0x30, der_oid('1.3.6.1.5.5.7.3.2')), 'TLS Web Client Authentication' ],
+			map { [ der(0x30, der_oid('1.3.6.1.5.5.7.3.2') . der_oid("$long.$_")) ] } 1, 2 ],
+		'2.5.29.31' => [ [ $points->($uri), qr{^Full Name:\s+URI:http://a$} ], [ $points->(der(URI, "http://a\nURI:http://b")) ],
+			[ $points->(der(URI, "http://\xff")) ], [ $points->($dirname->('a')) ],
+			[ der(0x30, der(0x30, der(0xa0, der(0xa0, $uri)) . "\x81\2\6\x40")) ], [ der(0x30, der(0x30, der(0xa0, der(0xa0, $uri)) . der(0xa2, $dirname->('a')))) ] ],
+		'2.5.29.46' => [ [ $points->($uri, der(URI, 'http://b')), qr{^Full Name:\s+URI:http://a\s+Full Name:\s+URI:http://b$} ],
+			[ $points->($uri . der(URI, 'http://b')), qr{^Full Name:\s+URI:http://a\s+URI:http://b$} ] ],
+		'1.3.6.1.5.5.7.1.1' => [ [ $access->($issued, $uri), 'CA Issuers - URI:http://a' ], [ $access->($issued, der(URI, 'a<unsupported>')), 'CA Issuers - URI:a<unsupported>' ],
+			[ $access->($issued, $dirname->('y' x 300)) ], [ $access->($issued, $dirname->('y')) ], (map { [ $access->("$long.$_", $uri) ] } 1, 2),
+			[ $access->($issued, other_name('1.2.3', int_der("\1"))) ] ],
+		'1.3.6.1.5.5.7.1.11' => [ [ $access->('1.3.6.1.5.5.7.48.5', $uri), 'CA Repository - URI:http://a' ], [ $access->('1.3.6.1.5.5.7.48.5', der(EMAIL, 'a')) ] ],
+		'2.5.29.32' => [ [ $policy->('1.2.3'), 'Policy: 1.2.3' ], [ $policy->('1.2.3', der(0x30, '')) ],
+			[ $cps->(der(IA5, 'http://a')), qr{^Policy: 1\.2\.3\n\s+CPS: http://a$} ], [ $cps->(der(IA5, "http://a\nPolicy: 1.2.4")) ],
+			(map { [ $policy->('1.2.3', der(0x30, der(0x30, der_oid('1.2.4') . der(UTF8, $_)))) ] } 'a', 'b'), (map { [ $policy->("$long.$_") ] } 1, 2),
+			[ $notice->(der(0x1a, 'read')), qr/^Policy: 1\.2\.3\n\s+User Notice:\n\s+Explicit Text: read$/ ], [ $notice->(der(0x1a, "r\xc3\xa9ad")) ],
+			[ $notice->(der(UTF8, "r\xc3\xa9ad")), qr/Explicit Text: r\xc3\xa9ad$/ ], [ $notice->(der(BMP, 'read')) ], [ $notice->(der(BMP, "\0r")) ] ],
+		'2.5.29.36' => [ [ der(0x30, "\x80\1\3"), 'Require Explicit Policy:3' ], [ der(0x30, "\x80\1\3") . 'x' ] ],
+		'2.5.29.54' => [ [ int_der("\2"), '2' ], [ int_der("\2") x 2 ] ],
+		'2.5.29.33' => [ [ der(0x30, der(0x30, der_oid('1.2.3') . der_oid('1.2.4'))), '1.2.3:1.2.4' ],
+			map { [ der(0x30, der(0x30, der_oid('1.2.3') . der_oid("$long.$_"))) ] } 1, 2 ],
+		'2.5.29.30' => [ [ $constraint->(der(DNS, 'a')), qr/^Permitted:\n\s+DNS:a$/ ], [ $constraint->(der(DNS, 'a') . "\x80\1\1") ],
+			[ $constraint->(der(DNS, 'a') . "\x81\1\1") ], [ $constraint->(der(IP, "\x7f\0\0\1\xff\xff\xff\0")), qr{^Permitted:\n\s+IP:127\.0\.0\.1/255\.255\.255\.0$} ],
+			[ $constraint->(der(IP, "\1\2\3")) ], [ $constraint->(der(IP, "\1\2\4")) ], [ $constraint->($dirname->('a')) ],
+			[ der(0x30, der(0xa0, der(0x30, der(DNS, 'a'))) . der(0xa1, '')) ] ],
+		$comment => [ [ der(IA5, 'plain'), 'plain' ], [ der(IA5, 'plain') . der(IA5, 'b') ], [ der(IA5, '#0500') ], [ "\5\0" ], [ der(IA5, "a\nb") ] ],
+		'1.3.6.1.5.5.7.48.1.5' => [ [ "\5\0", '' ], ["\5\0\5\0"] ],
+		'1.3.6.1.5.5.7.1.24' => [ [ der(0x30, int_der("\5")), 'status_request' ], [ der(0x30, int_der("\5")) . 'x' ] ],
+		# of which OpenSSL prints what is not to be trusted
+		'1.3.101.1.4.1' => [ map { [ der(0x30, int_der("\0") . der(0x30, der(0x30, int_der("\1") . der(0x04, $_)))) ] } 'a', "a\n  Zone: 2, User: b" ],
+		'2.5.29.16' => [ [ der(0x30, "\x80\x0fx0200101000000Z") ], [ der(0x30, "\x80\x0fy0200101000000Z") ] ],
+		'2.5.29.28' => [ [ der(0x30, "\x83\1\x40") ], [ der(0x30, "\x84\1\xff") ] ]);
+	my $rounds = 0;
+
+	# An extension may be in a certificate once.
+	for (my $round = 0; my @oids = sort grep { $values{$_}[$round] } keys %values; $round++)
+	{
+		my $several = certificate("extensions $round", 1, { extensions => [ map { extension($_, $values{$_}[$round][0]) } @oids ] });
+		my $session = $c->session(cert => $several, dbname => 'utf8');
+
+		foreach my $oid (@oids)
+		{
+			my ($bytes, $expected) = @{ $values{$oid}[$round] };
+			my $shown = $session->query("SELECT value FROM pg_tls_client_extensions() WHERE oid = '$oid'");
+
+			if (ref $expected) { like($shown, $expected, "$oid: $round: text") }
+			else { is($shown, $expected // '#' . uc unpack('H*', $bytes), "$oid: $round: " . (defined $expected ? 'text' : 'bytes')) }
+			$values{$oid}[$round] = $shown;
+		}
+		$rounds++;
+	}
+	cmp_ok($rounds, '>', 10, 'certificates');
+	foreach my $oid (sort keys %values)
+	{
+		my %seen;
+
+		is(scalar(grep { $seen{$_}++ } @{ $values{$oid} }), 0, "$oid: no two values look the same");
+	}
+};
+
+subtest 'self-signed' => sub {
+	certificate('its own issuer by name, signed by another key', 0, { subject => cn('root') },
+		'subject_dn, issuer_dn, issuer_dn_rfc2253, self_signed' => '/CN=root|/CN=root|CN=root|f');
+	$crt{root} = slurp($pki->crt('root'));
+	is(describe('root', 'subject_dn, issuer_dn, self_signed'), '/CN=root|/CN=root|t', 'and by its own');
 };
 
 subtest 'arguments' => sub {
@@ -272,10 +370,65 @@ subtest 'arguments' => sub {
 	my $der = unpack 'H*', decode_base64($crt{c1} =~ s/^-.*$//mgr);
 
 	like($at->("'\\x$_'::bytea"), qr/ERROR:  22P03: .*\nDETAIL: .*\nHINT: /, "bytea: '" . substr($_, 0, 20) . q(')) for '', '30', '3000', '30ff', "00$der", "${der}00", substr $der, 0, -2;
+	unlike($at->("'\\x30ff'::bytea"), qr/nested/, 'the cause, not where it was noticed');
+	unlike($at->("'" . ($crt{c1} =~ s/\nMII/\nMAI/r) . "'"), qr/nested/, '... in text, too');
+	like($at->("'\\x$der'"), qr/ERROR:  22P02: .*\n.*\nHINT:  .* cast it to bytea/, 'DER that is not marked as such');
 	like($at->("convert_to('$crt{c1}', 'UTF8')"), qr/22P03: .*\n.*\nHINT:  This looks like PEM, which has to be of type text/, 'PEM as bytea');
 	like($at->("'" . ($_ =~ s/'/''/gr) . "'"), qr/ERROR:  22P02: .*\nDETAIL: .*\nHINT: /, "text: '" . (substr $_, 0, 30) =~ s/\n/ /gr . q('))
 	  for '', 'x', "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
 	  $crt{c1} . "-----BEGIN CERTIFICATE-----\n", $crt{c1} =~ s/\nM/\n!/r;
+};
+
+# Bounds are checked before OpenSSL is asked, which does not look for interrupts.
+subtest 'large arguments' => sub {
+	my $error = sub {
+		my ($rc, undef, $err) = $c->psql("\\set VERBOSITY verbose\n$_[0]", unix => 1, dbname => 'utf8', timeout => 120);
+		return $err;
+	};
+	my $block = sub { "E'-----BEGIN $_[0]-----\\n' || repeat(repeat('A', 64) || E'\\n', $_[1]) || E'-----END $_[0]-----\\n'" };
+	my $whole = "'" . slurp($pki->crt('root')) . "'";
+	my @functions = (
+		[ 'pg_tls_certificate', sub { $_[0] } ], [ 'pg_tls_verify', sub { $_[0] } ], [ 'pg_tls_verify', sub { "$whole, $_[0]" } ],
+		[ 'pg_tls_verify', sub { "$whole, NULL, $_[0]" } ]);
+
+	# whole certificates: one that is just small enough, one just not
+	foreach my $case ([ 1_048_000, 0 ], [ 1_049_000, 1 ])
+	{
+		my ($size, $large) = @$case;
+
+		$pki->raw_cert("large$large", issuer => 'root', subject => cn('x'), extensions => [ extension('1.2.3.4', 'x' x $size) ]);
+		$c->query("CREATE TABLE large$large (pem text)", dbname => 'utf8');
+		my $file = $pki->crt("large$large");
+
+		$c->query("INSERT INTO large$large VALUES (pg_read_file('$file'))", dbname => 'utf8');
+	}
+	foreach my $function (@functions)
+	{
+		my ($name, $arguments) = @$function;
+		my $title = "$name(" . $arguments->('...') =~ s/'-.*'/.../sr . ')';
+		my $call = sub { $error->("SELECT count(*) FROM $name(" . $arguments->($_[0]) . ')') };
+
+		is($call->('(SELECT pem FROM large0)'), '', "$title: a certificate of almost 1 MB");
+		like($call->('(SELECT pem FROM large1)'), qr/ERROR:  54000: certificate is too large for $name\nDETAIL:  .*\nHINT:  /, '... of more');
+		like($call->($block->('CERTIFICATE', 25_000)), qr/ERROR:  54000: certificate is too large for $name\nDETAIL:  The block that begins in line 1 .*\nHINT:  /,
+			'... of so much more that it is not even decoded');
+		like($call->("repeat('x', 16 * 1024 * 1024 + 1)"), qr/ERROR:  54000: argument "\w+" of $name is too large\nDETAIL:  .*\nHINT:  /, '... more than 16 MB of text');
+		like($call->("repeat('x', 16 * 1024 * 1024)"), qr/ERROR:  22P02: argument "\w+" of $name contains no certificates\n/, '... and not more');
+	}
+	like($error->("SELECT * FROM pg_tls_verify($whole, crls => repeat('x', 17 * 1024 * 1024))"), qr/ERROR:  22P02: argument "crls" of pg_tls_verify contains no CRLs\n/,
+		'text with CRLs may be longer');
+	like($error->("SELECT * FROM pg_tls_verify($whole, crls => " . $block->('X509 CRL', 30_000) . ')'), qr/ERROR:  22P02: .* is not valid PEM\n/, '... and a block in it');
+
+	my $started = time;
+
+	like($error->(<<"END"), qr/ERROR:  57014: canceling statement due to statement timeout/, 'a long text can be cancelled');
+BEGIN;
+CREATE TEMP TABLE long AS SELECT repeat(E'\\n', 100000000) AS lines;
+SET LOCAL statement_timeout = '500ms';
+SELECT * FROM pg_tls_verify($whole, crls => (SELECT lines FROM long));
+END
+	like($error->("SELECT * FROM pg_tls_verify($whole, crls => repeat('-', 100000000))"), qr/22P02/, 'one long line');
+	note 'took ', time - $started, ' s';
 };
 
 done_testing();

@@ -12,7 +12,7 @@ my $src = $ENV{PG_TLS_SRC} or plan skip_all => 'PG_TLS_SRC does not name the sou
 my $dir = File::Temp->newdir;
 my $empty = spew("$dir/empty.c", 'int LLVMFuzzerTestOneInput(const char *p, unsigned long n) { return p == 0 && n; }');
 
-# clang and its libraries take some 600 MB
+# clang and its libraries take some 600 MB, which test/matrix does without
 plan skip_all => 'clang with libFuzzer is not installed'
   if system("clang -fsanitize=fuzzer,address,undefined -o $dir/empty $empty >$dir/log 2>&1") != 0;
 

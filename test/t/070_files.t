@@ -93,6 +93,7 @@ for my $name (qw(server int))
 	my $fp = lc $pki->show($name, qw(-fingerprint -sha256)) =~ s/^.*=|:|\s+$//gr;
 	my $serial = lc $pki->serial($name);
 
+	is($s->query("SELECT issuer_dn_rfc2253 = 'CN=' || substr(issuer_dn, 5) FROM pg_tls_certificates WHERE subject_dn = '/CN=$name'"), 't', "$name: issuer by RFC 2253");
 	is($s->query("SELECT fingerprint, serial_hex FROM pg_tls_certificates WHERE subject_dn = '/CN=$name'"),
 		"$fp|$serial", "fingerprint and serial number of $name");
 }
