@@ -130,8 +130,8 @@ lookup_in_twin(X509_CRL *twin, X509_REVOKED **revoked, PGTLS_CRL_METHOD_CONST AS
 	/* it takes both from a certificate */
 	cert = X509_new();
 	if (cert == NULL ||
-		!X509_set_serialNumber(cert, unconstify(ASN1_INTEGER *, serial)) ||
-		!X509_set_issuer_name(cert, unconstify(X509_NAME *, issuer)))
+		!X509_set_serialNumber(cert, (ASN1_INTEGER *) serial) ||
+		!X509_set_issuer_name(cert, (X509_NAME *) issuer))
 		result = 1;				/* no memory: let nobody in */
 	else
 		result = X509_CRL_get0_by_cert(twin, revoked, cert);
@@ -174,7 +174,7 @@ crl_lookup(X509_CRL *crl, X509_REVOKED **revoked, PGTLS_CRL_METHOD_CONST ASN1_IN
 	if (!sk_X509_REVOKED_is_sorted(entries))
 		sk_X509_REVOKED_sort(entries);
 	wanted = X509_REVOKED_new();
-	if (wanted == NULL || !X509_REVOKED_set_serialNumber(wanted, unconstify(ASN1_INTEGER *, serial)))
+	if (wanted == NULL || !X509_REVOKED_set_serialNumber(wanted, (ASN1_INTEGER *) serial))
 	{
 		X509_REVOKED_free(wanted);
 		return 1;				/* no memory: let nobody in */
