@@ -287,7 +287,8 @@ sub crl
 =head2 $pki->large_crl($ca, $n, %opts)
 
 The CA's CRL with C<$n> entries more, of serials that no certificate here has;
-made without openssl, which would take long.  Options of C<crl>.
+made without openssl, which would take long.  Options of C<crl>, and C<long>: serial
+numbers of 16 bytes instead of 7, and reasons, as public CAs have them.
 
 =cut
 
@@ -295,6 +296,7 @@ sub large_crl
 {
 	my ($self, $ca, $n, %opts) = @_;
 	my $out = delete $opts{out} // $self->crl_path($ca);
+	my $long = delete $opts{long};
 	my $work = "$self->{dir}/work/large";
 	my $pem = slurp($self->crl($ca, %opts, out => "$work.pem"));
 	my ($outer) = _der_parts(decode_base64($pem =~ s/-----.*?-----//gr));
@@ -304,7 +306,13 @@ sub large_crl
 
 	# version, algorithm, issuer, two dates, perhaps entries, extensions
 	my $old = ord $fields[5] == 0x30 ? (_der_parts(splice @fields, 5, 1))[0][1] : '';
-	my $entries = join '', map { der(0x30, der(0x02, pack 'Cnnn', 0x7f, $_ >> 16, $_ & 0xffff, $_ * 7919 & 0xffff) . $date) } 1 .. $n;
+	my $rest = $long ? der(0x30, der(0x30, der_oid('2.5.29.21') . der(0x04, der(0x0a, "\1")))) : '';
+	my $random = $long ? 'randombits' : '';
+	my $entries = join '', map {
+		my $serial = pack 'Cnnn', 0x7f, $_ >> 16, $_ & 0xffff, $_ * 7919 & 0xffff;
+
+		der(0x30, der(0x02, $serial . substr($random, 0, 9)) . $date . $rest);
+	} 1 .. $n;
 	splice @fields, 5, 0, der(0x30, $old . $entries);
 	my $new = der(0x30, join '', @fields);
 
