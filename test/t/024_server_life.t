@@ -54,7 +54,8 @@ sub life
 {
 	my ($preload, %conf) = @_;
 	my $name = ($preload || 'without') . join '', map { "_${_}_$conf{$_}" } sort keys %conf;
-	my $c = TlsCluster->new(name => $name, ssl => 1, pki => $pki, preload => $preload, conf => \%conf);
+	my $c = TlsCluster->new(name => $name, ssl => 1, pki => $pki, preload => $preload,
+		conf => { %conf, $preload ? ('pg_tls.watch_files' => 'off', 'pg_tls.expiry_warning' => '1d') : () });
 
 	ok($c->start, "$name: starts");
 
