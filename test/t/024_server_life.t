@@ -111,7 +111,7 @@ SKIP:
 {
 	skip 'ssl_sni came with PostgreSQL 19', 1 unless $has_sni;
 	subtest 'ssl_sni on and off again' => sub {
-		my $c = TlsCluster->new(name => 'switched', ssl => 1, pki => $pki);
+		my $c = TlsCluster->new(name => 'switched', ssl => 1, pki => $pki, conf => { 'pg_tls.expiry_warning' => '1d' });
 
 		$c->start;
 		$c->query('CREATE EXTENSION pg_tls');

@@ -302,14 +302,8 @@ subtest 'dry runs do not outlive their callers' => sub {
 	chmod 0600, $c->tls('server.key');
 	mkdir $c->datadir . '/fifos';
 	mkfifo($c->datadir . "/fifos/$hash.r0", 0600) or die;
-	my $s = $c->session(unix => 1);
-	my $pid = $s->pid;
-	$s->send('SELECT ok FROM pg_tls_check()');
-	ok($c->poll_until(sub { my %children = $c->children; grep { /pg_tls check/ } values %children }), 'it waits for a FIFO');
-	sleep 0.5;
-	$admin->query("SELECT pg_cancel_backend($pid)");
+	is($admin->query('SELECT ok FROM pg_tls_check()'), 't', 'a FIFO does not hold it up');
 	ok($c->poll_until($gone), 'nothing is left');
-	$s->wait;
 
 	# More of them than there are slots wait for each other.
 	$c->set_conf({ ssl_crl_dir => undef, ssl_crl_file => 'tls/crl.pem' });

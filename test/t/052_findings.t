@@ -323,7 +323,7 @@ for (
 	[ 'both refused', ['hostnossl all all all reject', 'hostnossl replication all all reject', 'host all,replication all all scram-sha-256'] ],
 	[ 'replication is not all', ['hostnossl all all all reject', 'host replication all all scram-sha-256'], $clear->(4, 'host') ],
 	[ 'passwords', ['host all all all password'], $clear->(3, 'host'), $password->(3, 'password') ],
-	[ 'radius', ['host all all all radius radiusservers=127.0.0.1 radiussecrets=x'], $clear->(3, 'host'), $password->(3, 'radius') ],
+	$c->pg_version < 19 ? [ 'radius', ['host all all all radius radiusservers=127.0.0.1 radiussecrets=x'], $clear->(3, 'host'), $password->(3, 'radius') ] : (),
 	[ 'pam', ['host all all all pam'], $clear->(3, 'host'), $password->(3, 'pam') ],
 	[ 'ldap', ['host all all all ldap ldapserver=x ldapprefix=y'], $clear->(3, 'host'), $password->(3, 'ldap') ],
 	[ 'passwords over TLS', ['hostssl all all all password'] ],
