@@ -97,6 +97,14 @@ pgtls_answer_begin(Datum arg)
 	return MyBgworkerEntry->bgw_extra[0];
 }
 
+/* End the worker if nobody wants the answer any more.  For long loops. */
+void
+pgtls_answer_check(void)
+{
+	if (pgtls_answer_unwanted)
+		proc_exit(0);
+}
+
 void
 pgtls_answer_put(StringInfo record, const char *string)
 {

@@ -43,6 +43,7 @@ extern void pgtls_answer_add_row(Row *row, StringInfo record, const char *types)
 /* For the worker. */
 extern volatile sig_atomic_t pgtls_answer_unwanted;
 extern char pgtls_answer_begin(Datum arg);
+extern void pgtls_answer_check(void);
 extern void pgtls_answer_put(StringInfo record, const char *string);
 extern void pgtls_answer_put_int(StringInfo record, int64 value);
 extern void pgtls_answer_put_bool(StringInfo record, bool value);

@@ -190,8 +190,10 @@ add_warnings(CheckResult *result)
 {
 	ListCell   *lc;
 
-	foreach(lc, pgtls_advice_on_loaded(new_context, false, ssl_crl_dir))
+	result->advice = pgtls_advice_on_loaded(new_context, false, ssl_crl_dir);
+	foreach(lc, result->advice)
 		warn(result, "%s", ((Advice *) lfirst(lc))->text);
+	result->advice = list_concat(result->advice, pgtls_advice_on_strength(new_context, false));
 
 	if ((ssl_crl_file[0] != '\0' || ssl_crl_dir[0] != '\0') && ssl_ca_file[0] == '\0')
 		warn(result, "CRLs are configured, but no \"ssl_ca_file\": no client certificate is asked for");

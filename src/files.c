@@ -325,14 +325,16 @@ attribute_loaded(void)
 
 	foreach(lc, loaded_items)
 	{
-		FileItem	   *item = lfirst(lc);
-		TlsFile	   *own = &files[item->cert != NULL ? CA_FILE : CRL_FILE];
-		TlsFile	   *other = &files[item->cert != NULL ? CRL_FILE : CA_FILE];
+		FileItem   *item = lfirst(lc);
+		TlsFile    *own = &files[item->cert != NULL ? CA_FILE : CRL_FILE];
+		TlsFile    *other = &files[item->cert != NULL ? CRL_FILE : CA_FILE];
+		bool		in_other = find_item(other->disk, &item->digest) != NULL;
 
-		if (find_item(own->disk, &item->digest) == NULL &&
-			find_item(other->disk, &item->digest) != NULL)
-			own = other;
-		own->loaded = lappend(own->loaded, item);
+		/* it may be in both, and they may be the same file */
+		if (in_other)
+			other->loaded = lappend(other->loaded, item);
+		if (!in_other || find_item(own->disk, &item->digest) != NULL)
+			own->loaded = lappend(own->loaded, item);
 	}
 }
 
@@ -441,6 +443,7 @@ read_items(const char *path, struct stat *st, bool crls, char **problem)
 		FileItem	   *item = NULL;
 
 		ERR_clear_error();
+		pgtls_answer_check();
 		if (!PEM_read_bio(bio, &name, &header, &data, &len))
 		{
 			if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
@@ -449,7 +452,9 @@ read_items(const char *path, struct stat *st, bool crls, char **problem)
 			break;
 		}
 		blocks++;
-		item = read_block(name, data, len, crls, problem);
+		/* of a chain, the server takes such a block in the first place only */
+		if (crls || items == NIL || strcmp(name, PEM_STRING_X509_TRUSTED) != 0)
+			item = read_block(name, data, len, crls, problem);
 		if (item != NULL)
 		{
 			item->loaded = false;
@@ -489,19 +494,6 @@ has_certificate(List *items)
 	return false;
 }
 
-static bool
-has_crl(List *items)
-{
-	ListCell   *lc;
-
-	foreach(lc, items)
-	{
-		if (((FileItem *) lfirst(lc))->crl != NULL)
-			return true;
-	}
-	return false;
-}
-
 static void
 read_file(FileKind kind)
 {
@@ -510,7 +502,7 @@ read_file(FileKind kind)
 	file->disk = read_items(file->path, &file->st, kind != CERT_FILE, &file->problem);
 	if (file->problem == NULL && kind != CRL_FILE && !has_certificate(file->disk))
 		file->problem = "holds no certificate";
-	if (file->problem == NULL && kind == CRL_FILE && !has_crl(file->disk))
+	if (file->problem == NULL && kind == CRL_FILE && file->disk == NIL)
 		file->problem = "holds no CRL";
 }
 
@@ -644,13 +636,21 @@ is_sound_file(List *found, const char *name)
 static bool
 is_found(const FileItem *item)
 {
-	STACK_OF(X509_CRL) *crls = pgtls_advice_crls_in_dir(files[CRL_DIR].path,
-														X509_CRL_get_issuer(item->crl));
+	static X509_NAME *last_issuer = NULL;
+	static STACK_OF(X509_CRL) *crls = NULL;
+	X509_NAME  *issuer = X509_CRL_get_issuer(item->crl);
 	bool		result = false;
+
+	/* that reads all of them: keep them for the next one */
+	if (last_issuer == NULL || X509_NAME_cmp(issuer, last_issuer) != 0)
+	{
+		sk_X509_CRL_pop_free(crls, X509_CRL_free);
+		crls = pgtls_advice_crls_in_dir(files[CRL_DIR].path, issuer);
+		last_issuer = issuer;
+	}
 
 	for (int i = 0; !result && i < sk_X509_CRL_num(crls); i++)
 		result = X509_CRL_match(sk_X509_CRL_value(crls, i), item->crl) == 0;
-	sk_X509_CRL_pop_free(crls, X509_CRL_free);
 	return result;
 }
 
@@ -668,6 +668,7 @@ is_well_named(const FileItem *item, List *found)
 	/* OpenSSL counts, and some versions stop at one that cannot be read */
 	while (--number >= 0)
 	{
+		pgtls_answer_check();
 		if (!is_sound_file(found, psprintf("%08lx.r%d", hash, number)))
 			return is_found(item);
 	}
@@ -1187,20 +1188,55 @@ answer_certificates(void)
 List *
 pgtls_files_advice(void)
 {
+	List	   *advice;
+	ListCell   *lc;
+
 	is_known = pgtls_reload_loaded(&context);
-	return make_advice();
+	advice = make_advice();
+	files[CRL_DIR].value = pgtls_reload_inherited_crl_dir();
+	if (context == NULL || !find_file(CRL_DIR))
+		return advice;
+	read_crl_dir();
+	foreach(lc, files[CRL_DIR].disk)
+	{
+		const FileItem *item = lfirst(lc);
+
+		if (item->crl != NULL && !item->misnamed)
+			advice = list_concat(advice, pgtls_advice_on_crl(item->crl));
+	}
+	return advice;
+}
+
+/* The same of what is weak. */
+List *
+pgtls_files_advice_on_strength(void)
+{
+	return context != NULL ?
+		pgtls_advice_on_strength(context, pgtls_prepare_built_chain()) : NIL;
 }
 
 /*
  * The settings whose files on disk are not what is loaded, NULL for none, or
- * where that cannot be known.
+ * where that cannot be known.  "contents" becomes a hash of what is on disk.
  */
 char *
-pgtls_files_changed(void)
+pgtls_files_changed(uint64 *contents)
 {
 	StringInfoData buf;
+	StringInfoData all;
+	Sha256		digest;
 
 	inspect();
+	initStringInfo(&all);
+	for (int kind = 0; kind < NUM_FILES; kind++)
+	{
+		const TlsFile *file = &files[kind];
+
+		appendStringInfo(&all, "%s\n%s\n", file->value, file->problem != NULL ? file->problem : "");
+		appendBinaryStringInfo(&all, (const char *) file->disk_digest.bytes, sizeof(Sha256));
+	}
+	digest = digest_of((unsigned char *) all.data, all.len);
+	memcpy(contents, digest.bytes, sizeof(*contents));
 	initStringInfo(&buf);
 	for (int kind = 0; kind < NUM_FILES && is_known; kind++)
 	{

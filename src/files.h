@@ -13,7 +13,8 @@
 
 /* For workers. */
 extern List *pgtls_files_advice(void);
-extern char *pgtls_files_changed(void);
+extern List *pgtls_files_advice_on_strength(void);
+extern char *pgtls_files_changed(uint64 *contents);
 
 /* Main function of the worker. */
 extern PGDLLEXPORT void pgtls_files_main(Datum arg);

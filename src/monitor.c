@@ -449,7 +449,11 @@ start_workers(long *timeout)
 	}
 
 	if (is_running(&watch))
+	{
 		idle = false;
+		if (pgtls_watch_is_outdated(now))
+			TerminateBackgroundWorker(watch.handle);
+	}
 	else if (pgtls_watch_is_due(now, watch_interval, &next))
 	{
 		idle = false;

@@ -40,9 +40,16 @@
 /* So long the files have to stay as they are before they are read. */
 #define SETTLE_TIME		USECS_PER_SEC
 
-/* How often the ends of what is loaded are looked at, and told of again. */
+/* How often the ends of what is loaded are looked at. */
 #define EXPIRY_INTERVAL	USECS_PER_HOUR
-#define EXPIRY_REPEAT	USECS_PER_DAY
+
+/* The same is told again after this time, if so many others were not told. */
+#define REPEAT_INTERVAL	USECS_PER_DAY
+#define NUM_TOLD		64
+
+/* What cannot be loaded is tried again after this time, and then less often. */
+#define RETRY_INTERVAL	USECS_PER_MINUTE
+#define MAX_RETRIES		5		/* doublings of that */
 
 /* Tasks of the worker, to be combined. */
 #define TASK_COMPARE	0x01	/* compare files with what is loaded */
@@ -65,12 +72,37 @@ static const struct config_enum_entry watch_files_options[] = {
 
 static int	watch_files;		/* pg_tls.watch_files */
 
+/* What came of a comparison. */
+typedef enum WatchOutcome
+{
+	OUTCOME_NONE,				/* nothing yet; or the worker was ended */
+	OUTCOME_DONE,
+	OUTCOME_RELOADED,			/* a reload was asked for */
+	OUTCOME_UNLOADABLE			/* the files differ, but are not for loading */
+} WatchOutcome;
+
+/* Something that was told, by a hash, and when. */
+typedef struct Told
+{
+	uint64		hash;
+	TimestampTz time;
+} Told;
+
 typedef struct WatchShared
 {
-	bool		unloadable;		/* the files differ and cannot be loaded */
-	uint64		expiry_hash;	/* of the warnings that were given last */
-	TimestampTz expiry_time;	/* when that was */
+	WatchOutcome outcome;		/* of the last comparison */
+	uint64		reloaded_contents;	/* of the files for the last reload */
+	int64		reloaded_generation;	/* what was in force before that */
+	TimestampTz reloaded_at;
+	Told		told[NUM_TOLD];
 } WatchShared;
+
+/* The paths that settings in force name. */
+#define NUM_PATHS	5
+typedef struct Paths
+{
+	char	   *path[NUM_PATHS];
+} Paths;
 
 static WatchShared *shared = NULL;
 
@@ -78,7 +110,7 @@ static WatchShared *shared = NULL;
 static uint64 last_signature = 0;
 static TimestampTz compare_at = 0;	/* 0 for not at all */
 static bool compared = false;	/* a worker has been, or is, at it */
-static bool complain = false;
+static int	retries = 0;
 static TimestampTz expiry_at = 0;
 static int64 expiry_generation = 0;
 static int	wanted_task = 0;
@@ -124,25 +156,42 @@ add_hash(uint64 hash, const void *data, size_t len)
 
 #define EMPTY_HASH	UINT64CONST(14695981039346656037)
 
+static void
+get_paths(Paths *paths)
+{
+	paths->path[0] = ssl_cert_file;
+	paths->path[1] = ssl_key_file;
+	paths->path[2] = ssl_ca_file;
+	paths->path[3] = ssl_crl_file;
+	paths->path[4] = ssl_dh_params_file;
+}
+
+/* The same for when settings are going to change. */
+static void
+copy_paths(Paths *paths)
+{
+	get_paths(paths);
+	for (int i = 0; i < NUM_PATHS; i++)
+		paths->path[i] = pstrdup(paths->path[i]);
+}
+
 /*
  * What stat() says of the files, in a number.  It follows links, so that it
  * sees a link change that is above the files.
  */
 static uint64
-file_signature(void)
+file_signature(const Paths *paths)
 {
-	const char *const paths[] = {
-		ssl_cert_file, ssl_key_file, ssl_ca_file, ssl_crl_file, ssl_dh_params_file
-	};
 	uint64		hash = EMPTY_HASH;
 
-	for (int i = 0; i < (int) lengthof(paths); i++)
+	for (int i = 0; i < NUM_PATHS; i++)
 	{
+		const char *path = paths->path[i];
 		struct stat st;
 		uint64		parts[9];
 
-		hash = add_hash(hash, paths[i], strlen(paths[i]) + 1);
-		if (paths[i][0] == '\0' || stat(paths[i], &st) != 0)
+		hash = add_hash(hash, path, strlen(path) + 1);
+		if (path[0] == '\0' || stat(path, &st) != 0)
 			continue;
 		parts[0] = st.st_dev;
 		parts[1] = st.st_ino;
@@ -171,6 +220,31 @@ pgtls_watch_settings_changed(void)
 	last_signature = 0;
 }
 
+/* Look at the files; true if they have changed since the last look. */
+static bool
+look(TimestampTz now)
+{
+	Paths		paths;
+	uint64		signature;
+
+	get_paths(&paths);
+	signature = file_signature(&paths);
+	if (signature == last_signature)
+		return false;
+	last_signature = signature;
+	compare_at = now + SETTLE_TIME;
+	compared = false;
+	retries = 0;
+	return true;
+}
+
+/* While a worker runs: whether it looks at files that have changed since. */
+bool
+pgtls_watch_is_outdated(TimestampTz now)
+{
+	return compared && watch_files != WATCH_OFF && EnableSSL && look(now);
+}
+
 /*
  * Whether the worker is wanted now; or else, lower "next" to when something is
  * to be looked at.  "interval" is that of the monitor, in milliseconds.  Not
@@ -183,20 +257,22 @@ pgtls_watch_is_due(TimestampTz now, int interval, TimestampTz *next)
 
 	if (watch_files != WATCH_OFF && EnableSSL)
 	{
-		uint64		signature = file_signature();
-
-		if (signature != last_signature)
+		if (!look(now) && compared && shared->outcome != OUTCOME_DONE &&
+			shared->outcome != OUTCOME_RELOADED)
 		{
-			last_signature = signature;
-			compare_at = now + SETTLE_TIME;
-			compared = complain = false;
+			/*
+			 * At first this may be a moment between two files.  Later, what
+			 * kept the files from being loaded may be something else, such as
+			 * the command for the passphrase.
+			 */
+			compared = false;
+			compare_at = now + (retries == 0 ? interval * INT64CONST(1000) :
+								RETRY_INTERVAL << Min(retries - 1, MAX_RETRIES));
+			retries++;
 		}
-		else if (compared && shared->unloadable && !complain)
-		{
-			/* not a moment between two files any more */
-			complain = true;
-			compare_at = now + interval * INT64CONST(1000);
-		}
+		/* the clock may have been set back */
+		if (compare_at > now + (RETRY_INTERVAL << (MAX_RETRIES + 1)))
+			compare_at = now;
 		if (compare_at != 0 && compare_at > now)
 			*next = Min(*next, compare_at);
 	}
@@ -211,6 +287,8 @@ pgtls_watch_is_due(TimestampTz now, int interval, TimestampTz *next)
 		expiry_generation = generation;
 		expiry_at = now;
 	}
+	if (expiry_at > now + EXPIRY_INTERVAL)
+		expiry_at = now;
 	return (compare_at != 0 && compare_at <= now) ||
 		(expiry_generation != 0 && expiry_at <= now);
 }
@@ -223,9 +301,11 @@ pgtls_watch_task(void)
 	int			task = 0;
 
 	if (compare_at != 0 && compare_at <= now)
-		task |= TASK_COMPARE | (complain ? TASK_COMPLAIN : 0);
+		task |= TASK_COMPARE | (retries > 0 ? TASK_COMPLAIN : 0);
 	if (expiry_generation != 0 && expiry_at <= now)
 		task |= TASK_EXPIRY;
+	if (task & TASK_COMPARE)
+		shared->outcome = OUTCOME_NONE;
 	wanted_task = task;
 	return task;
 }
@@ -249,73 +329,178 @@ pgtls_watch_started(void)
  * ----------------------------------------------------------------
  */
 
-/* Warn of what has ended, or soon will, but not again before a day is over. */
+static uint64
+hash_text(const char *text)
+{
+	return add_hash(EMPTY_HASH, text, strlen(text));
+}
+
+/*
+ * Whether something is to be told: not if it was within the last day.  Of
+ * several that were told, the one told longest ago makes room.
+ */
+static bool
+is_news(uint64 hash, TimestampTz now)
+{
+	Told	   *oldest = &shared->told[0];
+
+	for (int i = 0; i < NUM_TOLD; i++)
+	{
+		Told	   *told = &shared->told[i];
+
+		if (told->hash == hash && told->time <= now && now < told->time + REPEAT_INTERVAL)
+			return false;
+		if (told->hash == hash || told->time > now)
+		{
+			oldest = told;
+			break;
+		}
+		if (told->time < oldest->time)
+			oldest = told;
+	}
+	oldest->hash = hash;
+	oldest->time = now;
+	return true;
+}
+
+/* Warn of what has ended, or soon will, of each but once a day. */
 static void
 warn_of_ends(void)
 {
-	List	   *texts = NIL;
-	uint64		hash = EMPTY_HASH;
 	TimestampTz now = GetCurrentTimestamp();
 	ListCell   *lc;
 
 	foreach(lc, pgtls_files_advice())
 	{
-		Advice	   *advice = lfirst(lc);
+		const Advice *advice = lfirst(lc);
 
-		if (strstr(advice->code, "_expir") == NULL)
-			continue;
-		texts = lappend(texts, advice->text);
-		hash = add_hash(hash, advice->text, strlen(advice->text));
+		if (strstr(advice->code, "_expir") != NULL && is_news(hash_text(advice->text), now))
+			ereport(WARNING,
+					(errmsg("%s", advice->text),
+					 errhint("Renew it, and call pg_tls_reload(). The setting \"pg_tls.expiry_warning\" says how early this is told.")));
 	}
-	if (texts == NIL ||
-		(hash == shared->expiry_hash && now < shared->expiry_time + EXPIRY_REPEAT))
-		return;
-	foreach(lc, texts)
-		ereport(WARNING,
-				(errmsg("%s", (char *) lfirst(lc)),
-				 errhint("Renew it, and call pg_tls_reload(). The setting \"pg_tls.expiry_warning\" says how early this is told.")));
-	shared->expiry_hash = hash;
-	shared->expiry_time = now;
 }
 
-/* Compare, and do what the setting says. */
-static void
+/* Whether advice says that somebody is kept out. */
+static bool
+keeps_out(const Advice *advice)
+{
+	static const char *const codes[] = {
+		"_expired", "_not_yet_valid", "server_certificate_purpose", "server_chain_",
+		"ca_without_crl", "crl_delta"
+	};
+
+	for (int i = 0; i < (int) lengthof(codes); i++)
+	{
+		if (strstr(advice->code, codes[i]) != NULL &&
+			strstr(advice->code, "_expiring") == NULL)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * What would keep somebody out after a reload and does not now; NULL for
+ * nothing.
+ */
+static const char *
+find_worse(List *now, List *then)
+{
+	ListCell   *lc;
+
+	foreach(lc, then)
+	{
+		const Advice *advice = lfirst(lc);
+		bool		known = false;
+		ListCell   *lc2;
+
+		foreach(lc2, now)
+			known = known || strcmp(((Advice *) lfirst(lc2))->text, advice->text) == 0;
+		if (keeps_out(advice) && !known)
+			return advice->text;
+	}
+	return NULL;
+}
+
+/* Compare, and do what the setting says; returns what came of it. */
+static WatchOutcome
 compare_files(bool may_complain)
 {
-	uint64		signature = file_signature();
-	char	   *changed = pgtls_files_changed();
+	int			mode = watch_files; /* what the dry run reads is not in force */
+	Paths		paths;
+	uint64		signature;
+	uint64		contents;
+	char	   *changed;
+	const char *worse;
+	List	   *advice;
 	CheckResult result;
+	TimestampTz now = GetCurrentTimestamp();
 
-	shared->unloadable = false;
+	copy_paths(&paths);
+	signature = file_signature(&paths);
+	changed = pgtls_files_changed(&contents);
 	if (changed == NULL)
-		return;
+		return OUTCOME_DONE;
+	advice = list_concat(pgtls_files_advice(), pgtls_files_advice_on_strength());
 	pgtls_check_make(CHECK_FILES, &result);
-	if (pgtls_answer_unwanted || file_signature() != signature)
-		return;					/* the monitor will see that, too */
+	if (pgtls_answer_unwanted)
+		return OUTCOME_NONE;
+	if (file_signature(&paths) != signature)
+		return OUTCOME_DONE;	/* the monitor will see that, too */
 
 	if (!result.ok)
 	{
-		shared->unloadable = true;
-		if (may_complain)
+		if (may_complain && is_news(add_hash(contents, result.error, strlen(result.error)), now))
 			ereport(LOG,
 					(errmsg("TLS files have changed, but the server could not load them: %s",
 							result.error),
 					 errdetail("Changed: %s.", changed),
 					 errhint("What was loaded before is still in force. A restart would fail.")));
+		return OUTCOME_UNLOADABLE;
 	}
-	else if (watch_files == WATCH_RELOAD && result.ssl)
+	if (mode == WATCH_REPORT)
 	{
-		ereport(LOG,
-				(errmsg("TLS files have changed, reloading the configuration"),
-				 errdetail("Changed: %s.", changed)));
-		pgtls_reload_request(true);
-		(void) kill(PostmasterPid, SIGHUP);
+		if (is_news(contents, now))
+			ereport(LOG,
+					(errmsg("TLS files have changed, and the server still uses what it has loaded"),
+					 errdetail("Changed: %s.", changed),
+					 errhint("Call pg_tls_reload(), or set \"pg_tls.watch_files\" to \"reload\".")));
+		return OUTCOME_DONE;
 	}
-	else if (watch_files == WATCH_REPORT)
-		ereport(LOG,
-				(errmsg("TLS files have changed, and the server still uses what it has loaded"),
-				 errdetail("Changed: %s.", changed),
-				 errhint("Call pg_tls_reload(), or set \"pg_tls.watch_files\" to \"reload\".")));
+	if (mode != WATCH_RELOAD)
+		return OUTCOME_DONE;
+
+	worse = find_worse(advice, result.advice);
+	if (worse == NULL && !result.ssl)
+		worse = "the configuration file turns \"ssl\" off";
+	if (worse == NULL && contents == shared->reloaded_contents)
+	{
+		if (pgtls_reload_current_generation() > shared->reloaded_generation)
+			worse = "a reload of the same files has not helped";
+		else if (now < shared->reloaded_at + RETRY_INTERVAL && now >= shared->reloaded_at)
+			return OUTCOME_UNLOADABLE;	/* it has failed, or is yet to come */
+	}
+	if (worse != NULL)
+	{
+		if (may_complain && is_news(add_hash(contents, worse, strlen(worse)), now))
+			ereport(LOG,
+					(errmsg("TLS files have changed, but are not reloaded without being asked to"),
+					 errdetail("Changed: %s. After a reload: %s.", changed, worse),
+					 errhint("Mend that, or call pg_tls_reload().")));
+		return OUTCOME_UNLOADABLE;
+	}
+
+	ereport(LOG,
+			(errmsg("TLS files have changed, reloading the configuration"),
+			 errdetail("Changed: %s.", changed)));
+	shared->reloaded_contents = contents;
+	shared->reloaded_generation = pgtls_reload_current_generation();
+	shared->reloaded_at = now;
+	pgtls_reload_request(true);
+	(void) kill(PostmasterPid, SIGHUP);
+
+	/* if it fails, since the files change just now, look again */
+	return OUTCOME_RELOADED;
 }
 
 /*
@@ -346,6 +531,6 @@ pgtls_watch_main(Datum arg)
 	if (task & TASK_EXPIRY)
 		warn_of_ends();
 	if (task & TASK_COMPARE)
-		compare_files((task & TASK_COMPLAIN) != 0);
+		shared->outcome = compare_files((task & TASK_COMPLAIN) != 0);
 	proc_exit(0);
 }

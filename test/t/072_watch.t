@@ -18,9 +18,14 @@ $pki->ca('root', not_after => 800 * $DAY);
 $pki->cert($_, issuer => 'root', kind => 'server', subject => "/CN=$_", san => ['DNS:localhost'], not_after => 100 * $DAY)
   for qw(one two);
 $pki->cert('soon', issuer => 'root', kind => 'server', san => ['DNS:localhost'], not_after => 20 * $DAY);
+$pki->ca('second', not_after => 800 * $DAY);
+$pki->ca('int', issuer => 'root', not_after => 800 * $DAY);
+$pki->cert('ended', issuer => 'root', kind => 'server', not_before => -10 * $DAY, not_after => -3600);
+$pki->cert('deep', issuer => 'int', kind => 'server', san => ['DNS:localhost'], not_after => 100 * $DAY);
+$pki->crl($_, next_update => 90 * $DAY) for qw(root second);
 $pki->bundle("$dir/ca.pem", 'root');
 
-my $c = TlsCluster->new(ssl => 1, pki => $pki, server_cert => 'one', ca => "$dir/ca.pem",
+my $c = TlsCluster->new(ssl => 1, pki => $pki, server_cert => 'one', ca => "$dir/ca.pem", crl => undef,
 	conf => { 'pg_tls.watch_interval' => '100ms' });
 
 $c->start;
@@ -157,9 +162,137 @@ subtest 'a key that comes later' => sub {
 	is($s->query('SELECT failures FROM pg_tls_status'), $failures, 'no attempt failed');
 };
 
-subtest 'off' => sub {
+subtest 'each of the files' => sub {
+	# and what OpenSSL takes from any of them: nothing here is loaded twice
+	my @kinds = (
+		[ 'ca.crt', slurp($pki->crt('root')) . slurp($pki->crt('second')) ],
+		[ 'crl.pem', slurp($pki->crl('root', next_update => 90 * $DAY)) . slurp($pki->crl_path('second')) ],
+		[ 'crl.pem', slurp($pki->crl('root', next_update => 90 * $DAY)) . slurp($pki->crl_path('second')) . slurp($pki->crt('root')) ],
+		[ 'ca.crt', slurp($pki->crt('root')) . slurp($pki->crt('second')) . slurp($pki->crl_path('second')) ],
+		[ 'server.crt', slurp($pki->crt('one')) . (slurp($pki->crt('second')) =~ s/CERTIFICATE/TRUSTED CERTIFICATE/gr) ]);
+
+	spew($c->tls('crl.pem'), slurp($pki->crl_path('root')), slurp($pki->crl_path('second')));
+	$c->set_conf({ ssl_crl_file => 'tls/crl.pem' });
+	$c->reload;
+	$c->poll_query('SHOW ssl_crl_file', 'tls/crl.pem', unix => 1);
+	$s->query('SELECT pg_tls_reload()');
+	foreach my $kind (@kinds)
+	{
+		my ($file, $text) = @$kind;
+		my $attempts = $s->query('SELECT attempts FROM pg_tls_status');
+
+		spew("$dir/new", $text);
+		replace("$dir/new", $c->tls($file));
+		ok($c->poll_query("SELECT count(*) FROM pg_tls_files WHERE state = 'changed'", 0, unix => 1, timeout => 60), "$file: current");
+		sleep 3;    # a loop would take a second
+		cmp_ok($s->query('SELECT attempts FROM pg_tls_status') - $attempts, '<=', 1, "$file: one reload at most");
+	}
+
+	# one file for all
+	spew($c->tls('all.pem'), slurp($pki->crt('one')), slurp($pki->crt('root')), slurp($pki->key('one')), slurp($pki->crl_path('root')));
+	chmod 0600, $c->tls('all.pem');
+	$c->set_conf({ map { $_ => 'tls/all.pem' } qw(ssl_cert_file ssl_key_file ssl_ca_file ssl_crl_file) });
+	is($s->query('SELECT (pg_tls_reload()).ok'), 't', 'all in one file');
+	my $attempts = $s->query('SELECT attempts FROM pg_tls_status');
+	is($s->query(q{SELECT string_agg(state, ',') FROM pg_tls_files}), 'current,current,current,current,unset,unset', 'all in one file: current');
+	sleep 3;
+	is($s->query('SELECT attempts FROM pg_tls_status'), $attempts, 'all in one file: not loaded again');
+	$c->set_conf({ ssl_cert_file => 'tls/server.crt', ssl_key_file => 'tls/server.key', ssl_ca_file => 'tls/ca.crt', ssl_crl_file => undef });
+	replace($pki->chain('one'), $c->tls('server.crt'));
+	replace($pki->key('one'), $c->tls('server.key'));
+	is($s->query('SELECT (pg_tls_reload()).ok'), 't', 'as before');
+};
+
+subtest 'what is worse than what is served' => sub {
+	my $mark = $c->log_mark;
+	my $attempts = $s->query('SELECT attempts FROM pg_tls_status');
+
+	replace($pki->chain('ended'), $c->tls('server.crt'));
+	replace($pki->key('ended'), $c->tls('server.key'));
+	$c->wait_for_log(qr/TLS files have changed, but are not reloaded without being asked to\n.*DETAIL: .*After a reload: server certificate "\/CN=ended" ended at/, $mark);
+	is($s->query('SELECT attempts FROM pg_tls_status'), $attempts, 'an ended certificate is not loaded');
+	replace($pki->chain('one'), $c->tls('server.crt'));
+	replace($pki->key('one'), $c->tls('server.key'));
+	$c->poll_query("SELECT count(*) FROM pg_tls_files WHERE state = 'changed'", 0, unix => 1);
+
+	# the certificate first, and the intermediate one a while later
+	$mark = $c->log_mark;
+	replace($pki->crt('deep'), $c->tls('server.crt'));
+	replace($pki->key('deep'), $c->tls('server.key'));
+	$c->wait_for_log(qr/not reloaded without being asked to\n.*DETAIL: .*After a reload: .*holds one certificate/, $mark);
+	is($s->query('SELECT attempts FROM pg_tls_status'), $attempts, 'a chain that has a gap is not loaded');
+	replace($pki->chain('deep'), $c->tls('server.crt'));
+	ok($c->poll_query('SELECT server_fingerprint FROM pg_tls_status', fingerprint('deep'), unix => 1), 'and when it is whole, it is');
+};
+
+subtest 'settings that are not in force' => sub {
 	my $mark = $c->log_mark;
 
+	spew($c->tls('ca2.crt'), slurp($c->tls('ca.crt')));
+	$c->set_conf({ ssl_ca_file => 'tls/ca2.crt' });    # and no reload
+	replace($pki->chain('two'), $c->tls('server.crt'));
+	replace($pki->key('two'), $c->tls('server.key'));
+	ok($c->poll_query('SELECT server_fingerprint FROM pg_tls_status', fingerprint('two'), unix => 1), 'another path is pending');
+
+	$c->set_conf({ ssl_ca_file => 'tls/ca.crt', 'pg_tls.watch_files' => 'report' });
+	$c->reload;
+	$c->poll_query('SHOW pg_tls.watch_files', 'report', unix => 1);
+	my $attempts = $s->query('SELECT attempts FROM pg_tls_status');
+	$c->set_conf({ 'pg_tls.watch_files' => 'reload' });    # and no reload
+	replace($pki->chain('one'), $c->tls('server.crt'));
+	replace($pki->key('one'), $c->tls('server.key'));
+	$c->wait_for_log($changed, $mark);
+	is($s->query('SELECT attempts FROM pg_tls_status'), $attempts, 'reload is pending: it reports');
+	$c->reload;
+	$c->poll_query('SELECT server_fingerprint FROM pg_tls_status', fingerprint('one'), unix => 1);
+
+	$mark = $c->log_mark;
+	$c->set_conf({ ssl => 'off' });                        # and no reload
+	replace($pki->chain('two'), $c->tls('server.crt'));
+	replace($pki->key('two'), $c->tls('server.key'));
+	$c->wait_for_log(qr/After a reload: the configuration file turns "ssl" off/, $mark);
+	$c->set_conf({ ssl => 'on' });
+	$s->query('SELECT pg_tls_reload()');
+	is($s->query('SELECT server_fingerprint FROM pg_tls_status'), fingerprint('two'), 'and TLS goes on');
+};
+
+subtest 'a passphrase command that hangs, and fails' => sub {
+	my $mark = $c->log_mark;
+
+	system("openssl pkey -in '@{[$pki->key('one')]}' -aes128 -passout pass:x -out '@{[$c->tls('enc.key')]}' && chmod 0600 '@{[$c->tls('enc.key')]}'");
+	spew("$dir/command", "#!/bin/sh\nexec sleep 7654322\n");
+	chmod 0755, "$dir/command", "$dir";
+	$c->set_conf({ ssl_passphrase_command => "$dir/command", ssl_passphrase_command_supports_reload => 'on' });
+	$c->reload;
+	$c->poll_query('SHOW ssl_passphrase_command', "$dir/command", unix => 1);
+	replace($pki->chain('one'), $c->tls('server.crt'));
+	replace($c->tls('enc.key'), $c->tls('server.key'));
+	ok($c->poll_until(sub { $c->processes(qr/sleep 7654322/) }), 'it hangs');
+	replace($pki->key('one'), $c->tls('server.key'));
+	ok($c->poll_query('SELECT server_fingerprint FROM pg_tls_status', fingerprint('one'), unix => 1), 'other files come, and are taken');
+	ok($c->poll_until(sub { !$c->processes(qr/sleep 7654322/) }), 'it is gone');
+
+	spew("$dir/command", "#!/bin/sh\n[ -e '$dir/vault' ] && echo x\n");
+	replace($pki->chain('one'), $c->tls('server.crt'));
+	system("openssl pkey -in '@{[$pki->key('two')]}' -aes128 -passout pass:x -out '@{[$c->tls('enc.key')]}' && chmod 0600 '@{[$c->tls('enc.key')]}'");
+	$mark = $c->log_mark;
+	replace($pki->chain('two'), $c->tls('server.crt'));
+	replace($c->tls('enc.key'), $c->tls('server.key'));
+	$c->wait_for_log(qr/TLS files have changed, but the server could not load them/, $mark);
+	spew("$dir/vault", '');
+	ok($c->poll_query('SELECT server_fingerprint FROM pg_tls_status', fingerprint('two'), unix => 1, timeout => 150), 'it is tried again');
+	$c->set_conf({ ssl_passphrase_command => undef, ssl_passphrase_command_supports_reload => undef });
+	replace($pki->key('two'), $c->tls('server.key'));
+	$s->query('SELECT pg_tls_reload()');
+};
+
+subtest 'off' => sub {
+	my $mark;
+
+	replace($pki->chain('one'), $c->tls('server.crt'));
+	replace($pki->key('one'), $c->tls('server.key'));
+	$s->query('SELECT pg_tls_reload()');
+	$mark = $c->log_mark;
 	$c->set_conf({ 'pg_tls.watch_files' => 'off' });
 	$c->reload;
 	$c->poll_query('SHOW pg_tls.watch_files', 'off', unix => 1);
