@@ -215,7 +215,7 @@ find_item(List *items, const Sha256 *digest)
 
 	foreach(lc, items)
 	{
-		FileItem	   *item = lfirst(lc);
+		FileItem   *item = lfirst(lc);
 
 		if (compare_digests(&item->digest, digest) == 0)
 			return item;
@@ -241,7 +241,7 @@ digest_of_key(EVP_PKEY *key)
 static FileItem *
 make_item(X509 *cert, X509_CRL *crl)
 {
-	FileItem	   *item = palloc0(sizeof(FileItem));
+	FileItem   *item = palloc0(sizeof(FileItem));
 	unsigned char *der = NULL;
 	int			len = cert != NULL ? i2d_X509(cert, &der) : i2d_X509_CRL(crl, &der);
 
@@ -266,7 +266,7 @@ collect_loaded(void)
 {
 	STACK_OF(X509_OBJECT) *objects;
 	STACK_OF(X509) *chain = NULL;
-	TlsFile	   *file = &files[CERT_FILE];
+	TlsFile    *file = &files[CERT_FILE];
 	EVP_PKEY   *key;
 
 	is_known = pgtls_reload_loaded(&context);
@@ -279,7 +279,7 @@ collect_loaded(void)
 			SSL_CTX_get0_chain_certs(context, &chain);
 		for (int i = -1; i < (chain != NULL ? sk_X509_num(chain) : 0); i++)
 		{
-			FileItem	   *item = make_item(i < 0 ? SSL_CTX_get0_certificate(context) :
+			FileItem   *item = make_item(i < 0 ? SSL_CTX_get0_certificate(context) :
 										 sk_X509_value(chain, i), NULL);
 
 			item->loaded = true;
@@ -300,7 +300,7 @@ collect_loaded(void)
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
 		X509_OBJECT *object = sk_X509_OBJECT_value(objects, i);
-		FileItem	   *item;
+		FileItem   *item;
 
 		if (X509_OBJECT_get0_X509(object) == NULL && X509_OBJECT_get0_X509_CRL(object) == NULL)
 			continue;
@@ -390,7 +390,7 @@ static FileItem *
 read_block(const char *name, const unsigned char *data, long len, bool crls, char **problem)
 {
 	const unsigned char *p = data;
-	FileItem	   *item = NULL;
+	FileItem   *item = NULL;
 
 	if (strcmp(name, PEM_STRING_X509) == 0 || strcmp(name, PEM_STRING_X509_OLD) == 0 ||
 		strcmp(name, PEM_STRING_X509_TRUSTED) == 0)
@@ -404,7 +404,7 @@ read_block(const char *name, const unsigned char *data, long len, bool crls, cha
 	else if (crls && strcmp(name, PEM_STRING_X509_CRL) == 0)
 	{
 		Sha256		digest = digest_of(data, len);
-		FileItem	   *loaded = find_item(loaded_items, &digest);
+		FileItem   *loaded = find_item(loaded_items, &digest);
 		X509_CRL   *crl;
 
 		if (loaded != NULL)
@@ -440,7 +440,7 @@ read_items(const char *path, struct stat *st, bool crls, char **problem)
 		char	   *header = NULL;
 		unsigned char *data = NULL;
 		long		len;
-		FileItem	   *item = NULL;
+		FileItem   *item = NULL;
 
 		ERR_clear_error();
 		pgtls_answer_check();
@@ -497,7 +497,7 @@ has_certificate(List *items)
 static void
 read_file(FileKind kind)
 {
-	TlsFile	   *file = &files[kind];
+	TlsFile    *file = &files[kind];
 
 	file->disk = read_items(file->path, &file->st, kind != CERT_FILE, &file->problem);
 	if (file->problem == NULL && kind != CRL_FILE && !has_certificate(file->disk))
@@ -517,7 +517,7 @@ refuse_passphrase(char *buf, int size, int rwflag, void *asked)
 static void
 read_key(void)
 {
-	TlsFile	   *file = &files[KEY_FILE];
+	TlsFile    *file = &files[KEY_FILE];
 	bool		asked = false;
 	BIO		   *bio = open_file(file->path, &file->st, &file->problem);
 	EVP_PKEY   *key;
@@ -553,7 +553,7 @@ read_key(void)
 static void
 check_key_permissions(void)
 {
-	TlsFile	   *file = &files[KEY_FILE];
+	TlsFile    *file = &files[KEY_FILE];
 	const struct stat *st = &file->st;
 
 	if (!S_ISREG(st->st_mode))
@@ -572,7 +572,7 @@ check_key_permissions(void)
 static void
 read_dh_params(void)
 {
-	TlsFile	   *file = &files[DH_FILE];
+	TlsFile    *file = &files[DH_FILE];
 	BIO		   *bio = open_file(file->path, &file->st, &file->problem);
 	char	   *name;
 	char	   *header;
@@ -684,7 +684,7 @@ compare_names(const ListCell *a, const ListCell *b)
 static void
 read_crl_dir(void)
 {
-	TlsFile	   *file = &files[CRL_DIR];
+	TlsFile    *file = &files[CRL_DIR];
 	DIR		   *dir = opendir(file->path);
 	struct dirent *entry;
 	List	   *found = NIL;
@@ -714,7 +714,7 @@ read_crl_dir(void)
 		items = read_items(path, &st, true, &problem);
 		foreach(lc, items)
 		{
-			FileItem	   *item = lfirst(lc);
+			FileItem   *item = lfirst(lc);
 
 			if (item->crl == NULL)
 				continue;
@@ -725,7 +725,7 @@ read_crl_dir(void)
 		}
 		if (!any && parse_crl_name(name, &hash, &number))
 		{
-			FileItem	   *item = palloc0(sizeof(FileItem));
+			FileItem   *item = palloc0(sizeof(FileItem));
 
 			item->on_disk = true;
 			item->path = path;
@@ -738,7 +738,7 @@ read_crl_dir(void)
 
 	foreach(lc, found)
 	{
-		FileItem	   *item = lfirst(lc);
+		FileItem   *item = lfirst(lc);
 
 		item->misnamed = item->crl != NULL && !is_well_named(item, found);
 	}
@@ -746,13 +746,13 @@ read_crl_dir(void)
 	/* what a link of the right name leads to may have any name */
 	foreach(lc, found)
 	{
-		FileItem	   *item = lfirst(lc);
+		FileItem   *item = lfirst(lc);
 		bool		linked = false;
 		ListCell   *lc2;
 
 		foreach(lc2, item->misnamed ? found : NIL)
 		{
-			FileItem	   *other = lfirst(lc2);
+			FileItem   *other = lfirst(lc2);
 
 			linked = linked || (!other->misnamed && other->crl != NULL &&
 								compare_digests(&other->digest, &item->digest) == 0);
@@ -790,7 +790,7 @@ absolute_path(const char *value)
 static bool
 find_file(FileKind kind)
 {
-	TlsFile	   *file = &files[kind];
+	TlsFile    *file = &files[kind];
 
 	if (file->value[0] == '\0')
 	{
@@ -830,8 +830,8 @@ join_items(TlsFile *file)
 
 	foreach(lc, file->disk)
 	{
-		FileItem	   *item = lfirst(lc);
-		FileItem	   *loaded = find_item(file->loaded, &item->digest);
+		FileItem   *item = lfirst(lc);
+		FileItem   *loaded = find_item(file->loaded, &item->digest);
 
 		if (loaded != NULL)
 		{
@@ -854,7 +854,7 @@ is_crl_dir_in_force(void)
 static void
 compare_file(FileKind kind)
 {
-	TlsFile	   *file = &files[kind];
+	TlsFile    *file = &files[kind];
 
 	if (kind == CERT_FILE || kind == CA_FILE || kind == CRL_FILE)
 	{
@@ -906,9 +906,9 @@ compare_file(FileKind kind)
 static void
 check_pair(void)
 {
-	TlsFile	   *key = &files[KEY_FILE];
+	TlsFile    *key = &files[KEY_FILE];
 	Sha256		digest;
-	FileItem	   *item;
+	FileItem   *item;
 
 	if (key->problem != NULL || !key->has_disk_digest || files[CERT_FILE].disk == NIL)
 		return;
