@@ -233,6 +233,7 @@ pgtls_crl_entries(X509_CRL *crl, CrlEntryCallback callback, void *arg)
 		ok = ok && copy != NULL;
 	}
 	entries = X509_CRL_get_REVOKED(copy != NULL ? copy : crl);
+	ERR_clear_error();			/* extensions may not be what they should be */
 
 	for (int i = 0; ok && i < sk_X509_REVOKED_num(entries); i++)
 	{
