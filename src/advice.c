@@ -24,6 +24,7 @@
 #include "certificate.h"
 #include "compat.h"
 #include "crl.h"
+#include "verify.h"
 
 /* A file in ssl_crl_dir that is larger is not read. */
 #define MAX_CRL_FILE_SIZE	((off_t) 1024 * 1024 * 1024)
@@ -305,14 +306,6 @@ pgtls_advice_on_crl(X509_CRL *crl)
 	return advise_on_crl(NIL, crl, GetCurrentTimestamp());
 }
 
-/* Whether the server checks clients' certificates against CRLs. */
-static bool
-checks_crls(X509_STORE *store)
-{
-	return (X509_VERIFY_PARAM_get_flags(X509_STORE_get0_param(store)) &
-			X509_V_FLAG_CRL_CHECK) != 0;
-}
-
 /*
  * What keeps clients out, or soon will: a List of Advice *.  "complete" if the
  * chain that the server sends was completed after the load (prepare.c);
@@ -337,7 +330,7 @@ pgtls_advice_on_loaded(SSL_CTX *context, bool complete, const char *crl_dir)
 		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(object);
 
 		if (ca != NULL)
-			list = advise_on_ca(list, ca, objects, checks_crls(store) ? crl_dir : NULL, now);
+			list = advise_on_ca(list, ca, objects, pgtls_verify_checks_crls(store) ? crl_dir : NULL, now);
 		else if (crl != NULL)
 			list = advise_on_crl(list, crl, now);
 	}

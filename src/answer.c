@@ -18,6 +18,7 @@
 #include "storage/dsm.h"
 #include "storage/latch.h"
 #include "storage/shm_mq.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -54,12 +55,12 @@ static StringInfoData out_message;
  */
 
 /*
- * SIGTERM: the caller does not want to know any more.  The worker is the
+ * SIGTERM: nobody wants to know any more.  The worker is the
  * leader of its process group, and may be waiting for a command that it
  * started, so that has to end, too.
  */
-static void
-terminate(int signo)
+void
+pgtls_answer_terminate(int signo)
 {
 	int			save_errno = errno;
 
@@ -83,7 +84,7 @@ pgtls_answer_begin(Datum arg)
 	dsm_segment *segment;
 	shm_mq	   *queue;
 
-	pgtls_monitor_catch_sigterm(terminate);
+	pgtls_monitor_catch_sigterm(pgtls_answer_terminate);
 	BackgroundWorkerUnblockSignals();
 	MemoryContextSwitchTo(TopMemoryContext);
 
@@ -131,18 +132,12 @@ void
 pgtls_answer_put_hex(StringInfo record, const char *sign,
 					 const unsigned char *bytes, int len)
 {
-	static const char digits[] = "0123456789abcdef";
-
 	appendStringInfoCharMacro(record, bytes != NULL ? 1 : 0);
 	if (bytes == NULL)
 		return;
 	appendStringInfoString(record, sign);
 	enlargeStringInfo(record, 2 * len + 1);
-	for (int i = 0; i < len; i++)
-	{
-		record->data[record->len++] = digits[bytes[i] >> 4];
-		record->data[record->len++] = digits[bytes[i] & 0x0f];
-	}
+	record->len += hex_encode((const char *) bytes, len, record->data + record->len);
 	record->data[record->len++] = '\0';
 	record->data[record->len] = '\0';
 }
@@ -188,8 +183,8 @@ pgtls_answer_end(void)
  */
 
 /* Wait until something may have happened, and no longer than that. */
-static void
-wait_a_while(long milliseconds)
+void
+pgtls_answer_wait(long milliseconds)
 {
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					 milliseconds, PG_WAIT_EXTENSION);
@@ -221,7 +216,7 @@ start_worker(const Question *question, dsm_handle segment)
 					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 					 errmsg("could not start a background worker for %s", question->what),
 					 errhint("All worker slots are in use. Try again, or increase \"max_worker_processes\".")));
-		wait_a_while(50);
+		pgtls_answer_wait(50);
 	}
 	return handle;
 }
@@ -275,7 +270,7 @@ receive(const Question *question, shm_mq_handle *queue, AnswerCallback callback,
 					(errcode(ERRCODE_QUERY_CANCELED),
 					 errmsg("timed out in %s", question->what),
 					 errdetail("Nothing was changed.")));
-		wait_a_while(100);
+		pgtls_answer_wait(100);
 	}
 }
 

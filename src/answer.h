@@ -37,11 +37,13 @@ typedef void (*AnswerCallback) (StringInfo record, void *arg);
 /* For the caller, who may be cancelled. */
 extern bool pgtls_answer_ask(const Question *question, AnswerCallback callback,
 							 void *arg);
+extern void pgtls_answer_wait(long milliseconds);
 extern char *pgtls_answer_get(StringInfo record);
 extern void pgtls_answer_add_row(Row *row, StringInfo record, const char *types);
 
 /* For the worker. */
 extern volatile sig_atomic_t pgtls_answer_unwanted;
+extern void pgtls_answer_terminate(int signo);
 extern char pgtls_answer_begin(Datum arg);
 extern void pgtls_answer_check(void);
 extern void pgtls_answer_put(StringInfo record, const char *string);

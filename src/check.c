@@ -113,6 +113,16 @@ take_messages(void)
 	return buf.data;
 }
 
+void
+pgtls_check_get_files(const char **files)
+{
+	const char *const settings[PGTLS_LOADED_FILES] = {
+		ssl_cert_file, ssl_key_file, ssl_ca_file, ssl_crl_file, ssl_dh_params_file
+	};
+
+	memcpy(files, settings, sizeof(settings));
+}
+
 /*
  * Opening a FIFO waits for somebody to write to it, and would stop the
  * postmaster as it would stop this worker.
@@ -120,11 +130,10 @@ take_messages(void)
 static char *
 find_unreadable_type(void)
 {
-	const char *const files[] = {
-		ssl_cert_file, ssl_key_file, ssl_ca_file, ssl_crl_file, ssl_dh_params_file
-	};
+	const char *files[PGTLS_LOADED_FILES];
 
-	for (int i = 0; i < (int) lengthof(files); i++)
+	pgtls_check_get_files(files);
+	for (int i = 0; i < PGTLS_LOADED_FILES; i++)
 	{
 		struct stat st;
 
@@ -215,68 +224,52 @@ add_warnings(CheckResult *result)
  * ----------------------------------------------------------------
  */
 
-/* Keep a session that the new context refuses. */
+/*
+ * Records of the answer have as their first string what they are about.  Send
+ * that of a session that the new context refuses.
+ */
 static void
-collect_refused(const SessionKey *key, const Verdict *verdict, void *arg)
+send_refused(const SessionKey *key, const Verdict *verdict, void *arg)
 {
-	CheckResult *result = arg;
-	CheckedSession *session;
+	StringInfo	record = arg;
 	X509	   *leaf;
 	STACK_OF(X509) *sent;
 	CertInfo	info;
+	bool		has_info;
 
 	if (!pgtls_verify_refused(verdict) || !pgtls_session_read_chain(key, &leaf, &sent))
 		return;
-	session = palloc0(sizeof(CheckedSession));
-	session->pid = key->pid;
-	session->chain_status = unconstify(char *, pgtls_verify_chain_status(verdict));
-	session->chain_error = pgtls_session_error(verdict);
-	session->crl_status = unconstify(char *, pgtls_verify_crl_status(verdict));
-	if (pgtls_certificate_read(leaf, &info))
-	{
-		session->client_dn = info.subject;
-		session->client_serial = info.serial;
-		session->client_fingerprint = palloc(2 * PGTLS_SHA256_LEN + 1);
-		for (int i = 0; i < PGTLS_SHA256_LEN; i++)
-			sprintf(session->client_fingerprint + 2 * i, "%02x", info.fingerprint[i]);
-	}
+	has_info = pgtls_certificate_read(leaf, &info);
+	pgtls_answer_put(record, "session");
+	pgtls_answer_put_int(record, key->pid);
+	pgtls_answer_put(record, has_info ? info.subject : NULL);
+	pgtls_answer_put(record, has_info ? info.serial : NULL);
+	pgtls_answer_put_hex(record, "", has_info ? info.fingerprint : NULL, PGTLS_SHA256_LEN);
+	pgtls_answer_put(record, pgtls_verify_chain_status(verdict));
+	pgtls_answer_put(record, pgtls_session_error(verdict));
+	pgtls_answer_put(record, pgtls_verify_crl_status(verdict));
+	pgtls_answer_send(record);
+	if (has_info)
+		pgtls_certificate_free(&info);
 	X509_free(leaf);
 	sk_X509_pop_free(sent, X509_free);
-	result->sessions = lappend(result->sessions, session);
 }
 
-/* The result goes as records, of which the first string is what it is about. */
 static void
-send_result(const CheckResult *result)
+send_result(const CheckResult *result, StringInfo record)
 {
-	StringInfoData record;
 	ListCell   *lc;
 
-	initStringInfo(&record);
-	pgtls_answer_put(&record, "result");
-	pgtls_answer_put_bool(&record, result->ok);
-	pgtls_answer_put_bool(&record, result->ssl);
-	pgtls_answer_put(&record, result->error);
-	pgtls_answer_send(&record);
+	pgtls_answer_put(record, "result");
+	pgtls_answer_put_bool(record, result->ok);
+	pgtls_answer_put_bool(record, result->ssl);
+	pgtls_answer_put(record, result->error);
+	pgtls_answer_send(record);
 	foreach(lc, result->warnings)
 	{
-		pgtls_answer_put(&record, "warning");
-		pgtls_answer_put(&record, lfirst(lc));
-		pgtls_answer_send(&record);
-	}
-	foreach(lc, result->sessions)
-	{
-		const CheckedSession *session = lfirst(lc);
-
-		pgtls_answer_put(&record, "session");
-		pgtls_answer_put_int(&record, session->pid);
-		pgtls_answer_put(&record, session->client_dn);
-		pgtls_answer_put(&record, session->client_serial);
-		pgtls_answer_put(&record, session->client_fingerprint);
-		pgtls_answer_put(&record, session->chain_status);
-		pgtls_answer_put(&record, session->chain_error);
-		pgtls_answer_put(&record, session->crl_status);
-		pgtls_answer_send(&record);
+		pgtls_answer_put(record, "warning");
+		pgtls_answer_put(record, lfirst(lc));
+		pgtls_answer_send(record);
 	}
 }
 
@@ -297,9 +290,6 @@ pgtls_check_make(CheckDepth depth, CheckResult *result)
 	if (new_context == NULL || pgtls_answer_unwanted)
 		return;
 	add_warnings(result);
-	pgtls_adopt_security_level(new_context, pgtls_cipher_list);
-	if (depth == CHECK_SESSIONS && ssl_ca_file[0] != '\0')
-		pgtls_judge_sessions(new_context, 0, 0, JUDGE_ALL, collect_refused, result);
 }
 
 /* Main function of the worker. */
@@ -308,9 +298,16 @@ pgtls_check_main(Datum arg)
 {
 	CheckDepth	depth = (CheckDepth) pgtls_answer_begin(arg);
 	CheckResult result;
+	StringInfoData record;
 
 	pgtls_check_make(depth, &result);
-	send_result(&result);
+	initStringInfo(&record);
+	send_result(&result, &record);
+	if (depth == CHECK_SESSIONS && new_context != NULL && ssl_ca_file[0] != '\0')
+	{
+		pgtls_adopt_security_level(new_context, pgtls_cipher_list);
+		pgtls_judge_sessions(new_context, 0, 0, JUDGE_ALL, send_refused, &record);
+	}
 	pgtls_answer_end();
 }
 

@@ -11,18 +11,6 @@
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
-/* A session that the new configuration would refuse. */
-typedef struct CheckedSession
-{
-	int			pid;
-	char	   *client_dn;
-	char	   *client_serial;
-	char	   *client_fingerprint;
-	char	   *chain_status;
-	char	   *chain_error;
-	char	   *crl_status;
-} CheckedSession;
-
 /* What a dry run tries. */
 typedef enum CheckDepth
 {
@@ -42,12 +30,15 @@ typedef struct CheckResult
 								 * for workers only */
 	List	   *advice;			/* of Advice *, what the files would be advised
 								 * of; for workers only */
-	List	   *sessions;		/* of CheckedSession *, if asked for */
 } CheckResult;
 
 /* In a worker: a passphrase is not to be asked for; and one would have been. */
 extern bool pgtls_check_without_passphrase;
 extern bool pgtls_check_needs_passphrase;
+
+/* The files that a load reads, by the settings; empty or NULL where unset. */
+#define PGTLS_LOADED_FILES	5
+extern void pgtls_check_get_files(const char **files);
 
 extern void pgtls_check_make(CheckDepth depth, CheckResult *result);
 extern void pgtls_check_run(TimestampTz deadline, CheckResult *result);

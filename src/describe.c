@@ -18,6 +18,7 @@
 #include "compat.h"
 #include "ossl.h"
 #include "pem.h"
+#include "pg_tls.h"
 #include "row.h"
 
 /*
@@ -36,16 +37,6 @@ PG_FUNCTION_INFO_V1(pg_tls_client_dn_field);
 PG_FUNCTION_INFO_V1(pg_tls_issuer_dn_field);
 PG_FUNCTION_INFO_V1(pg_tls_certificate_text);
 PG_FUNCTION_INFO_V1(pg_tls_certificate_bytea);
-
-pg_noreturn static void out_of_memory(void);
-
-static void
-out_of_memory(void)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_OUT_OF_MEMORY),
-			 errmsg("out of memory")));
-}
 
 /* The certificate of one's own client; NULL without one, and without client. */
 static X509 *
@@ -92,7 +83,7 @@ get_der(X509 *cert)
 	unsigned char *p = (unsigned char *) VARDATA(result);
 
 	if (len <= 0 || i2d_X509(cert, &p) != len)
-		out_of_memory();
+		pgtls_out_of_memory();
 	SET_VARSIZE(result, VARHDRSZ + len);
 	return result;
 }
@@ -144,7 +135,7 @@ store_certificate(ReturnSetInfo *rsinfo, X509 *cert, int position)
 	{
 		if (!pgtls_certificate_read(cert, info) ||
 			!pgtls_certificate_read_details(cert, details))
-			out_of_memory();
+			pgtls_out_of_memory();
 		pgtls_row_begin(row);
 		if (position >= 0)
 			add_sent_certificate(row, cert, position, info, details);
@@ -204,7 +195,7 @@ store_extension(ReturnSetInfo *rsinfo, X509 *cert, int index)
 	PG_TRY();
 	{
 		if (!pgtls_certificate_read_extension(cert, index, extension))
-			out_of_memory();
+			pgtls_out_of_memory();
 		pgtls_row_begin(row);
 		pgtls_row_int(row, index);
 		pgtls_row_text(row, bounded(extension->oid, MAX_TEXT));
@@ -288,7 +279,7 @@ dn_field(FunctionCallInfo fcinfo, bool issuer)
 			!pgtls_certificate_name_field(issuer ? X509_get_issuer_name(cert) :
 										  X509_get_subject_name(cert),
 										  type, &found))
-			out_of_memory();
+			pgtls_out_of_memory();
 		value = found;
 		row = palloc(sizeof(Row));
 		pgtls_row_begin(row);
@@ -409,13 +400,7 @@ pg_tls_certificate_bytea(PG_FUNCTION_ARGS)
 	ERR_clear_error();
 	cert = d2i_X509(NULL, &p, len);
 	if (cert == NULL)
-	{
-		/* the cause; later errors in the queue only say where */
-		const char *reason = ERR_reason_error_string(ERR_peek_error());
-
-		invalid_der(value, psprintf("OpenSSL cannot read it: %s.",
-									reason != NULL ? reason : "no reason given"));
-	}
+		invalid_der(value, psprintf("OpenSSL cannot read it: %s.", pgtls_ossl_reason()));
 	PG_TRY();
 	{
 		if (p != start + len)

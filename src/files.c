@@ -39,6 +39,7 @@
 #include "pg_tls.h"
 #include "prepare.h"
 #include "reload.h"
+#include "verify.h"
 
 /* A file that is larger is not read. */
 #define MAX_FILE_SIZE	((off_t) 1024 * 1024 * 1024)
@@ -154,23 +155,13 @@ PG_FUNCTION_INFO_V1(pg_tls_file_findings);
  * ----------------------------------------------------------------
  */
 
-pg_noreturn static void out_of_memory(void);
-
-static void
-out_of_memory(void)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_OUT_OF_MEMORY),
-			 errmsg("out of memory")));
-}
-
 static Sha256
 digest_of(const unsigned char *data, size_t len)
 {
 	Sha256		result;
 
 	if (!EVP_Digest(data, len, result.bytes, NULL, EVP_sha256(), NULL))
-		out_of_memory();
+		pgtls_out_of_memory();
 	return result;
 }
 
@@ -232,7 +223,7 @@ digest_of_key(EVP_PKEY *key)
 	Sha256		result;
 
 	if (len <= 0)
-		out_of_memory();
+		pgtls_out_of_memory();
 	result = digest_of(der, len);
 	OPENSSL_free(der);
 	return result;
@@ -246,7 +237,7 @@ make_item(X509 *cert, X509_CRL *crl)
 	int			len = cert != NULL ? i2d_X509(cert, &der) : i2d_X509_CRL(crl, &der);
 
 	if (len <= 0)
-		out_of_memory();
+		pgtls_out_of_memory();
 	item->cert = cert;
 	item->crl = crl;
 	item->size = len;
@@ -296,7 +287,7 @@ collect_loaded(void)
 
 	objects = pgtls_ossl_store_objects(SSL_CTX_get_cert_store(context));
 	if (objects == NULL)
-		out_of_memory();
+		pgtls_out_of_memory();
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
 		X509_OBJECT *object = sk_X509_OBJECT_value(objects, i);
@@ -309,8 +300,7 @@ collect_loaded(void)
 		loaded_items = lappend(loaded_items, item);
 	}
 	/* the objects stay, as the items point to them */
-	crls_in_use = (X509_VERIFY_PARAM_get_flags(X509_STORE_get0_param(SSL_CTX_get_cert_store(context))) &
-				   X509_V_FLAG_CRL_CHECK) != 0;
+	crls_in_use = pgtls_verify_checks_crls(SSL_CTX_get_cert_store(context));
 }
 
 /*
@@ -344,15 +334,6 @@ attribute_loaded(void)
  * ----------------------------------------------------------------
  */
 
-static const char *
-openssl_reason(void)
-{
-	/* the first error is the cause, those that follow tell where it was met */
-	const char *reason = ERR_reason_error_string(ERR_peek_error());
-
-	return reason != NULL ? reason : "no reason given";
-}
-
 /*
  * Open a file if it is a regular one; NULL, and the problem, otherwise.  Never
  * waits.
@@ -378,7 +359,7 @@ open_file(const char *path, struct stat *st, char **problem)
 		stream = fdopen(fd, "r");
 		bio = stream != NULL ? BIO_new_fp(stream, BIO_CLOSE) : NULL;
 		if (bio == NULL)
-			out_of_memory();
+			pgtls_out_of_memory();
 		return bio;
 	}
 	close(fd);
@@ -399,7 +380,7 @@ read_block(const char *name, const unsigned char *data, long len, bool crls, cha
 
 		if (cert != NULL)
 			return make_item(cert, NULL);
-		*problem = psprintf("holds a certificate that cannot be read: %s", openssl_reason());
+		*problem = psprintf("holds a certificate that cannot be read: %s", pgtls_ossl_reason());
 	}
 	else if (crls && strcmp(name, PEM_STRING_X509_CRL) == 0)
 	{
@@ -416,7 +397,7 @@ read_block(const char *name, const unsigned char *data, long len, bool crls, cha
 		crl = d2i_X509_CRL(NULL, &p, len);
 		if (crl != NULL)
 			return make_item(NULL, crl);
-		*problem = psprintf("holds a CRL that cannot be read: %s", openssl_reason());
+		*problem = psprintf("holds a CRL that cannot be read: %s", pgtls_ossl_reason());
 	}
 	return NULL;
 }
@@ -434,7 +415,7 @@ read_items(const char *path, struct stat *st, bool crls, char **problem)
 
 	if (bio == NULL)
 		return NIL;
-	while (*problem == NULL && !pgtls_answer_unwanted)
+	while (*problem == NULL)
 	{
 		char	   *name = NULL;
 		char	   *header = NULL;
@@ -448,7 +429,7 @@ read_items(const char *path, struct stat *st, bool crls, char **problem)
 		{
 			if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
 				*problem = psprintf("block %d in it cannot be read: %s", blocks + 1,
-									openssl_reason());
+									pgtls_ossl_reason());
 			break;
 		}
 		blocks++;
@@ -696,7 +677,7 @@ read_crl_dir(void)
 		file->problem = psprintf("could not be opened: %s", strerror(errno));
 		return;
 	}
-	while ((entry = readdir(dir)) != NULL && !pgtls_answer_unwanted)
+	while ((entry = readdir(dir)) != NULL)
 	{
 		char	   *path;
 		char	   *name;
@@ -1115,7 +1096,7 @@ answer_certificate(StringInfo record, FileKind kind, const FileItem *item, List 
 
 	if (!pgtls_certificate_read(item->cert, &info) ||
 		!pgtls_certificate_read_details(item->cert, &details))
-		out_of_memory();
+		pgtls_out_of_memory();
 	pgtls_answer_put(record, file_kinds[kind].setting);
 	if (item->position > 0)
 		pgtls_answer_put_int(record, item->position);
@@ -1182,6 +1163,34 @@ answer_certificates(void)
 }
 
 /*
+ * The CRLs that connections find in the directory in force: a List of
+ * FileItem *.  Reads the directory, unless inspect() has.
+ */
+static List *
+find_crls_on_demand(void)
+{
+	TlsFile    *file = &files[CRL_DIR];
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	if (file->disk == NIL || !is_crl_dir_in_force())
+	{
+		memset(file, 0, sizeof(*file));
+		file->value = pgtls_reload_inherited_crl_dir();
+		if (find_file(CRL_DIR))
+			read_crl_dir();
+	}
+	foreach(lc, file->disk)
+	{
+		FileItem   *item = lfirst(lc);
+
+		if (item->crl != NULL && !item->misnamed)
+			result = lappend(result, item);
+	}
+	return result;
+}
+
+/*
  * What is to be said of what is loaded: a List of Advice *.  This and the next
  * one are for other workers.
  */
@@ -1193,17 +1202,8 @@ pgtls_files_advice(void)
 
 	is_known = pgtls_reload_loaded(&context);
 	advice = make_advice();
-	files[CRL_DIR].value = pgtls_reload_inherited_crl_dir();
-	if (context == NULL || !find_file(CRL_DIR))
-		return advice;
-	read_crl_dir();
-	foreach(lc, files[CRL_DIR].disk)
-	{
-		const FileItem *item = lfirst(lc);
-
-		if (item->crl != NULL && !item->misnamed)
-			advice = list_concat(advice, pgtls_advice_on_crl(item->crl));
-	}
+	foreach(lc, find_crls_on_demand())
+		advice = list_concat(advice, pgtls_advice_on_crl(((FileItem *) lfirst(lc))->crl));
 	return advice;
 }
 
@@ -1279,6 +1279,17 @@ find_crl_issuer(X509_CRL *crl, bool *has_issuer, bool *verified)
 	}
 }
 
+/* Whether a CRL is of a CA that has not signed it. */
+static bool
+is_badly_signed(X509_CRL *crl)
+{
+	bool		has_issuer;
+	bool		verified;
+
+	find_crl_issuer(crl, &has_issuer, &verified);
+	return has_issuer && !verified;
+}
+
 static const char *
 crl_status(const FileItem *item, const CrlInfo *info)
 {
@@ -1325,7 +1336,7 @@ answer_crl(StringInfo record, FileKind kind, const FileItem *item, List *advice)
 		return;
 	}
 	if (!pgtls_crl_read(item->crl, &info))
-		out_of_memory();
+		pgtls_out_of_memory();
 	pgtls_answer_put(record, info.issuer);
 	pgtls_answer_put(record, info.number);
 	put_time(record, info.this_update);
@@ -1390,7 +1401,7 @@ static void
 answer_entries_of(X509_CRL *crl, StringInfo record)
 {
 	if (!pgtls_crl_entries(crl, answer_entry, record))
-		out_of_memory();
+		pgtls_out_of_memory();
 }
 
 /* The entries of the CRLs in force: those loaded, and those of the directory. */
@@ -1406,7 +1417,7 @@ answer_entries(void)
 	initStringInfo(&record);
 	objects = pgtls_ossl_store_objects(SSL_CTX_get_cert_store(context));
 	if (objects == NULL)
-		out_of_memory();
+		pgtls_out_of_memory();
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
 		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
@@ -1414,17 +1425,8 @@ answer_entries(void)
 		if (crl != NULL)
 			answer_entries_of(crl, &record);
 	}
-	files[CRL_DIR].value = pgtls_reload_inherited_crl_dir();
-	if (!find_file(CRL_DIR))
-		return;
-	read_crl_dir();
-	foreach(lc, files[CRL_DIR].disk)
-	{
-		const FileItem *item = lfirst(lc);
-
-		if (item->crl != NULL && !item->misnamed)
-			answer_entries_of(item->crl, &record);
-	}
+	foreach(lc, find_crls_on_demand())
+		answer_entries_of(((FileItem *) lfirst(lc))->crl, &record);
 }
 
 /* The server certificate in force, in hexadecimal. */
@@ -1441,7 +1443,7 @@ answer_server(void)
 		return;
 	len = i2d_X509(SSL_CTX_get0_certificate(loaded), &der);
 	if (len <= 0)
-		out_of_memory();
+		pgtls_out_of_memory();
 	initStringInfo(&record);
 	pgtls_answer_put_hex(&record, "", der, len);
 	pgtls_answer_send(&record);
@@ -1494,8 +1496,7 @@ answer_findings(void)
 	if (!EnableSSL)
 		return;
 	answer_advice(make_advice());
-	if (context != NULL)
-		answer_advice(pgtls_advice_on_strength(context, pgtls_prepare_built_chain()));
+	answer_advice(pgtls_files_advice_on_strength());
 
 	if ((files[CRL_FILE].path != NULL || files[CRL_DIR].path != NULL) &&
 		files[CA_FILE].path == NULL)
@@ -1527,8 +1528,6 @@ answer_findings(void)
 	foreach(lc, files[CRL_DIR].disk)
 	{
 		const FileItem *item = lfirst(lc);
-		bool		has_issuer;
-		bool		verified;
 
 		if (item->problem != NULL)
 			answer_finding("crl_dir_entry", "ssl_crl_dir",
@@ -1540,8 +1539,7 @@ answer_findings(void)
 		if (item->crl == NULL || item->misnamed)
 			continue;
 		answer_advice(pgtls_advice_on_crl(item->crl));
-		find_crl_issuer(item->crl, &has_issuer, &verified);
-		if (has_issuer && !verified)
+		if (is_badly_signed(item->crl))
 			answer_finding("crl_bad_signature", "ssl_crl_dir",
 						   psprintf("the CRL in \"%s\" is not signed by the CA that it names: clients with certificates of this CA cannot connect",
 									item->path));
@@ -1549,14 +1547,11 @@ answer_findings(void)
 	foreach(lc, loaded_items)
 	{
 		const FileItem *item = lfirst(lc);
-		bool		has_issuer;
-		bool		verified;
 
 		if (item->crl == NULL)
 			continue;
 		crl_size += item->size;
-		find_crl_issuer(item->crl, &has_issuer, &verified);
-		if (has_issuer && !verified)
+		if (is_badly_signed(item->crl))
 		{
 			char	   *issuer = pgtls_advice_name(X509_CRL_get_issuer(item->crl));
 
@@ -1765,7 +1760,7 @@ pg_tls_server_matches(PG_FUNCTION_ARGS)
 	p = der;
 	cert = d2i_X509(NULL, &p, len);
 	if (cert == NULL)
-		out_of_memory();
+		pgtls_out_of_memory();
 	result = pgtls_certificate_matches_host(cert, host);
 	X509_free(cert);
 	ERR_clear_error();

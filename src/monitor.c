@@ -24,6 +24,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include "common/hashfn.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
@@ -346,7 +347,7 @@ crl_dir_state(void)
 	{
 		char		path[2 * MAXPGPATH];
 		struct stat st;
-		uint64		hash = UINT64CONST(14695981039346656037);
+		uint64		hash;
 		uint64		parts[4];
 
 		if (entry->d_name[0] == '.')
@@ -359,12 +360,9 @@ crl_dir_state(void)
 		parts[2] = st.st_mtim.tv_sec;
 		parts[3] = st.st_mtim.tv_nsec;
 
-		/* FNV-1a; the order of the entries does not matter */
-		for (const char *p = entry->d_name; *p != '\0'; p++)
-			hash = (hash ^ (unsigned char) *p) * UINT64CONST(1099511628211);
-		for (size_t i = 0; i < sizeof(parts); i++)
-			hash = (hash ^ ((unsigned char *) parts)[i]) * UINT64CONST(1099511628211);
-		state += hash;
+		/* the order of the entries does not matter */
+		hash = hash_bytes_extended((unsigned char *) entry->d_name, strlen(entry->d_name), 0);
+		state += hash_bytes_extended((unsigned char *) parts, sizeof(parts), hash);
 	}
 	closedir(dir);
 	return state;
@@ -456,9 +454,11 @@ start_workers(long *timeout)
 	}
 	else if (pgtls_watch_is_due(now, watch_interval, &next))
 	{
+		int			task = pgtls_watch_task();
+
 		idle = false;
-		if (start_task(&watch, Int32GetDatum(pgtls_watch_task())))
-			pgtls_watch_started();
+		if (start_task(&watch, Int32GetDatum(task)))
+			pgtls_watch_started(task);
 	}
 	if (next != DT_NOEND)
 		*timeout = Min(*timeout, Max((next - now) / 1000, 0) + 1);

@@ -503,6 +503,18 @@ pgtls_ossl_object_name(const ASN1_OBJECT *object, BIO *out)
 	return pgtls_ossl_object_dotted(object, out);
 }
 
+/*
+ * Why OpenSSL failed just now; a constant.  The first error in the queue is the
+ * cause, those that follow tell where it was met.  Leaves the queue as it is.
+ */
+const char *
+pgtls_ossl_reason(void)
+{
+	const char *reason = ERR_reason_error_string(ERR_peek_error());
+
+	return reason != NULL ? reason : "no reason given";
+}
+
 /* Whether OpenSSL keeps to its FIPS provider or module by default. */
 bool
 pgtls_ossl_fips(void)

@@ -5,7 +5,7 @@
  *
  * This file and ossl.c are the only ones that test for features of OpenSSL.
  * All functions here are pure C: they touch no server state, never raise an
- * error, and leave OpenSSL's error queue empty.
+ * error, and leave OpenSSL's error queue empty, but for pgtls_ossl_reason().
  *
  *-------------------------------------------------------------------------
  */
@@ -86,6 +86,7 @@ extern const char *pgtls_ossl_signature(SSL *ssl, bool peer);
 extern bool pgtls_ossl_key_name(X509 *cert, BIO *out);
 extern bool pgtls_ossl_object_dotted(const ASN1_OBJECT *object, BIO *out);
 extern bool pgtls_ossl_object_name(const ASN1_OBJECT *object, BIO *out);
+extern const char *pgtls_ossl_reason(void);
 extern bool pgtls_ossl_fips(void);
 extern int	pgtls_ossl_security_level(const char *cipher_list);
 extern char *pgtls_ossl_ciphers(const char *list, const char *suites,

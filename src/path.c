@@ -17,6 +17,7 @@
 #include "compat.h"
 #include "ossl.h"
 #include "pem.h"
+#include "pg_tls.h"
 #include "row.h"
 #include "verify.h"
 
@@ -34,17 +35,6 @@ typedef struct Path
 } Path;
 
 PG_FUNCTION_INFO_V1(pg_tls_verify);
-
-pg_noreturn static void out_of_memory(void);
-
-static void
-out_of_memory(void)
-{
-	ERR_clear_error();
-	ereport(ERROR,
-			(errcode(ERRCODE_OUT_OF_MEMORY),
-			 errmsg("out of memory")));
-}
 
 /* For an argument that contains nothing; the first has to. */
 #define ADVICE_ON_NONE	"For none, leave it out or pass NULL."
@@ -69,7 +59,7 @@ read_certificates(FunctionCallInfo fcinfo, int arg, const char *name,
 		if (sk_X509_push(certs, cert) <= 0)
 		{
 			X509_free(cert);
-			out_of_memory();
+			pgtls_out_of_memory();
 		}
 	}
 }
@@ -89,7 +79,7 @@ read_crls(FunctionCallInfo fcinfo, int arg, const char *name, STACK_OF(X509_CRL)
 		if (sk_X509_CRL_push(crls, crl) <= 0)
 		{
 			X509_CRL_free(crl);
-			out_of_memory();
+			pgtls_out_of_memory();
 		}
 	}
 }
@@ -108,7 +98,7 @@ verify_path(FunctionCallInfo fcinfo, Path *path, Verdict *verdict)
 	path->sent = sk_X509_new_null();
 	if (path->certificate == NULL || path->intermediates == NULL ||
 		path->trusted == NULL || path->crls == NULL || path->sent == NULL)
-		out_of_memory();
+		pgtls_out_of_memory();
 
 	read_certificates(fcinfo, 0, "certificate", path->certificate, false);
 	read_certificates(fcinfo, 1, "intermediates", path->intermediates, false);
@@ -119,12 +109,12 @@ verify_path(FunctionCallInfo fcinfo, Path *path, Verdict *verdict)
 	for (int i = 1; i < sk_X509_num(path->certificate); i++)
 	{
 		if (sk_X509_push(path->sent, sk_X509_value(path->certificate, i)) == 0)
-			out_of_memory();
+			pgtls_out_of_memory();
 	}
 	for (int i = 0; i < sk_X509_num(path->intermediates); i++)
 	{
 		if (sk_X509_push(path->sent, sk_X509_value(path->intermediates, i)) == 0)
-			out_of_memory();
+			pgtls_out_of_memory();
 	}
 
 	if (path->as_server)
@@ -137,7 +127,7 @@ verify_path(FunctionCallInfo fcinfo, Path *path, Verdict *verdict)
 		known = pgtls_verify_rfc5280(leaf, path->sent, path->trusted, path->crls,
 									 path->at, verdict);
 	if (!known)
-		out_of_memory();
+		pgtls_out_of_memory();
 }
 
 static void

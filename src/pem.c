@@ -77,18 +77,6 @@ certificate_too_large(const PemInput *input, const Block *block)
 			 errhint("Leave it out: TLS libraries take none that is so large.")));
 }
 
-/*
- * Why OpenSSL failed just now; a constant.  The first error is the cause, and
- * those that follow it only say where.
- */
-static const char *
-openssl_reason(void)
-{
-	const char *reason = ERR_reason_error_string(ERR_peek_error());
-
-	return reason != NULL ? reason : "no reason given";
-}
-
 /* A stretch of text, of which the end may not be a terminator. */
 static bool
 begins_with(const char *s, size_t len, const char *prefix)
@@ -301,7 +289,7 @@ next_der(PemInput *input, bool crl, bool trusted, Block *block,
 		certificate_too_large(input, block);
 	if (!decode_block(block, der, len))
 		invalid_input(input, block->line, "OpenSSL cannot decode the block: %s.",
-					  openssl_reason());
+					  pgtls_ossl_reason());
 	if (!crl && *len > PGTLS_MAX_CERTIFICATE)
 	{
 		OPENSSL_free(*der);
@@ -325,7 +313,7 @@ unreadable(const PemInput *input, const Block *block, bool readable)
 		invalid_input(input, block->line, "There is more in the block than one %s.",
 					  is_crl(block) ? "CRL" : "certificate");
 	invalid_input(input, block->line, "OpenSSL cannot read the block of type %s: %s.",
-				  block->label, openssl_reason());
+				  block->label, pgtls_ossl_reason());
 }
 
 /*

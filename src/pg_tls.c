@@ -89,6 +89,15 @@ pgtls_require_preload(void)
 				 errhint("Add pg_tls to the setting \"shared_preload_libraries\" and restart the server.")));
 }
 
+void
+pgtls_out_of_memory(void)
+{
+	ERR_clear_error();
+	ereport(ERROR,
+			(errcode(ERRCODE_OUT_OF_MEMORY),
+			 errmsg("out of memory")));
+}
+
 /* Refuse to work with another libssl than the one we were built with. */
 static void
 check_openssl(void)

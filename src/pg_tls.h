@@ -8,6 +8,8 @@
 #ifndef PG_TLS_H
 #define PG_TLS_H
 
+#include "compat.h"
+
 /* Locks of the tranche "pg_tls", each used by the file that it is named for. */
 typedef enum PgTlsLock
 {
@@ -23,5 +25,8 @@ typedef enum PgTlsLock
  * memory.
  */
 extern void pgtls_require_preload(void);
+
+/* Raise the error that memory ran out in OpenSSL. */
+pg_noreturn extern void pgtls_out_of_memory(void);
 
 #endif							/* PG_TLS_H */

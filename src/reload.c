@@ -43,6 +43,7 @@
 #include "storage/latch.h"
 #include "utils/timestamp.h"
 
+#include "answer.h"
 #include "cell.h"
 #include "certificate.h"
 #include "chain.h"
@@ -1093,10 +1094,7 @@ pg_tls_reload(PG_FUNCTION_ARGS)
 					 errmsg("timed out while the server reloads its TLS configuration"),
 					 errdetail("The reload was asked for, and may still take place."),
 					 errhint("See the view pg_tls_reloads for its outcome.")));
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 5, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		pgtls_answer_wait(5);
 	}
 
 	if (attempt.outcome != LOAD_SUCCEEDED)

@@ -22,6 +22,7 @@
 
 #include "certificate.h"
 #include "compat.h"
+#include "pg_tls.h"
 #include "row.h"
 
 void
@@ -217,9 +218,7 @@ message_datum(const char *message)
 	{
 		if (bio == NULL ||
 			!pgtls_certificate_escape(bio, message, strlen(message), false))
-			ereport(ERROR,
-					(errcode(ERRCODE_OUT_OF_MEMORY),
-					 errmsg("out of memory")));
+			pgtls_out_of_memory();
 		len = BIO_get_mem_data(bio, &data);
 		result = text_datum(data, len);
 	}
@@ -315,15 +314,9 @@ pgtls_row_bytes(Row *row, bytea *value)
 void
 pgtls_row_hex(Row *row, const unsigned char *bytes, int len)
 {
-	static const char digits[] = "0123456789abcdef";
 	text	   *result = palloc(VARHDRSZ + 2 * len);
-	char	   *p = VARDATA(result);
 
 	SET_VARSIZE(result, VARHDRSZ + 2 * len);
-	for (int i = 0; i < len; i++)
-	{
-		*p++ = digits[bytes[i] >> 4];
-		*p++ = digits[bytes[i] & 0x0f];
-	}
+	(void) hex_encode((const char *) bytes, len, VARDATA(result));
 	add(row, PointerGetDatum(result), false);
 }

@@ -148,8 +148,8 @@ pgtls_verify_watch_store(X509_STORE *store)
 }
 
 /* Does this store check CRLs? */
-static bool
-checks_crls(X509_STORE *store)
+bool
+pgtls_verify_checks_crls(X509_STORE *store)
 {
 	X509_VERIFY_PARAM *param = X509_STORE_get0_param(store);
 
@@ -181,7 +181,7 @@ read_accepted_chain(STACK_OF(X509) *chain, X509_STORE *store, Verdict *verdict)
 	}
 
 	verdict->recheck_at = DT_NOEND;
-	if (!checks_crls(store))
+	if (!pgtls_verify_checks_crls(store))
 	{
 		verdict->crl_status = CRL_NOT_CHECKED;
 		verdict->crl_until = DT_NOEND;
@@ -588,7 +588,7 @@ reach_verdict(const Rules *rules, X509 *leaf, STACK_OF(X509) *sent,
 		if (run_verification(rules, leaf, sent, now, PASS_COLLECT,
 							 &ignored_depth, NULL) < 0)
 			goto done;
-		if (!checks_crls(rules->store))
+		if (!pgtls_verify_checks_crls(rules->store))
 			worst_crl_status = CRL_NOT_CHECKED;
 
 		verdict->known = true;

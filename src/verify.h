@@ -90,6 +90,7 @@ extern bool pgtls_verify_rfc5280(X509 *leaf, STACK_OF(X509) *sent,
 								 TimestampTz at, Verdict *verdict);
 extern SSL_CTX *pgtls_verify_make_context(STACK_OF(X509) *trusted,
 										  STACK_OF(X509_CRL) *crls);
+extern bool pgtls_verify_checks_crls(X509_STORE *store);
 extern TimestampTz pgtls_verify_next_change(X509_STORE *store, TimestampTz now);
 extern void pgtls_verify_not_checked(TimestampTz now, Verdict *verdict);
 extern bool pgtls_verify_refused(const Verdict *verdict);

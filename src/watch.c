@@ -23,6 +23,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include "common/hashfn.h"
 #include "libpq/libpq.h"
 #include "postmaster/postmaster.h"
 #include "utils/memutils.h"
@@ -97,13 +98,6 @@ typedef struct WatchShared
 	Told		told[NUM_TOLD];
 } WatchShared;
 
-/* The paths that settings in force name. */
-#define NUM_PATHS	5
-typedef struct Paths
-{
-	char	   *path[NUM_PATHS];
-} Paths;
-
 static WatchShared *shared = NULL;
 
 /* State of the monitor. */
@@ -113,7 +107,6 @@ static bool compared = false;	/* a worker has been, or is, at it */
 static int	retries = 0;
 static TimestampTz expiry_at = 0;
 static int64 expiry_generation = 0;
-static int	wanted_task = 0;
 
 void
 pgtls_watch_define_settings(void)
@@ -146,33 +139,7 @@ pgtls_watch_shmem_init(void *area, bool found)
 static uint64
 add_hash(uint64 hash, const void *data, size_t len)
 {
-	const unsigned char *bytes = data;
-
-	/* FNV-1a */
-	for (size_t i = 0; i < len; i++)
-		hash = (hash ^ bytes[i]) * UINT64CONST(1099511628211);
-	return hash;
-}
-
-#define EMPTY_HASH	UINT64CONST(14695981039346656037)
-
-static void
-get_paths(Paths *paths)
-{
-	paths->path[0] = ssl_cert_file;
-	paths->path[1] = ssl_key_file;
-	paths->path[2] = ssl_ca_file;
-	paths->path[3] = ssl_crl_file;
-	paths->path[4] = ssl_dh_params_file;
-}
-
-/* The same for when settings are going to change. */
-static void
-copy_paths(Paths *paths)
-{
-	get_paths(paths);
-	for (int i = 0; i < NUM_PATHS; i++)
-		paths->path[i] = pstrdup(paths->path[i]);
+	return hash_bytes_extended(data, len, hash);
 }
 
 /*
@@ -180,13 +147,13 @@ copy_paths(Paths *paths)
  * sees a link change that is above the files.
  */
 static uint64
-file_signature(const Paths *paths)
+file_signature(const char *const *paths)
 {
-	uint64		hash = EMPTY_HASH;
+	uint64		hash = 0;
 
-	for (int i = 0; i < NUM_PATHS; i++)
+	for (int i = 0; i < PGTLS_LOADED_FILES; i++)
 	{
-		const char *path = paths->path[i];
+		const char *path = paths[i];
 		struct stat st;
 		uint64		parts[9];
 
@@ -224,11 +191,11 @@ pgtls_watch_settings_changed(void)
 static bool
 look(TimestampTz now)
 {
-	Paths		paths;
+	const char *paths[PGTLS_LOADED_FILES];
 	uint64		signature;
 
-	get_paths(&paths);
-	signature = file_signature(&paths);
+	pgtls_check_get_files(paths);
+	signature = file_signature(paths);
 	if (signature == last_signature)
 		return false;
 	last_signature = signature;
@@ -306,20 +273,19 @@ pgtls_watch_task(void)
 		task |= TASK_EXPIRY;
 	if (task & TASK_COMPARE)
 		shared->outcome = OUTCOME_NONE;
-	wanted_task = task;
 	return task;
 }
 
-/* The worker was started with that. */
+/* The worker was started with this task. */
 void
-pgtls_watch_started(void)
+pgtls_watch_started(int task)
 {
-	if (wanted_task & TASK_COMPARE)
+	if (task & TASK_COMPARE)
 	{
 		compare_at = 0;
 		compared = true;
 	}
-	if (wanted_task & TASK_EXPIRY)
+	if (task & TASK_EXPIRY)
 		expiry_at = GetCurrentTimestamp() + EXPIRY_INTERVAL;
 }
 
@@ -332,7 +298,7 @@ pgtls_watch_started(void)
 static uint64
 hash_text(const char *text)
 {
-	return add_hash(EMPTY_HASH, text, strlen(text));
+	return add_hash(0, text, strlen(text));
 }
 
 /*
@@ -427,7 +393,7 @@ static WatchOutcome
 compare_files(bool may_complain)
 {
 	int			mode = watch_files; /* what the dry run reads is not in force */
-	Paths		paths;
+	const char *paths[PGTLS_LOADED_FILES];
 	uint64		signature;
 	uint64		contents;
 	char	   *changed;
@@ -436,8 +402,10 @@ compare_files(bool may_complain)
 	CheckResult result;
 	TimestampTz now = GetCurrentTimestamp();
 
-	copy_paths(&paths);
-	signature = file_signature(&paths);
+	pgtls_check_get_files(paths);
+	for (int i = 0; i < PGTLS_LOADED_FILES; i++)
+		paths[i] = pstrdup(paths[i]);
+	signature = file_signature(paths);
 	changed = pgtls_files_changed(&contents);
 	if (changed == NULL)
 		return OUTCOME_DONE;
@@ -445,7 +413,7 @@ compare_files(bool may_complain)
 	pgtls_check_make(CHECK_FILES, &result);
 	if (pgtls_answer_unwanted)
 		return OUTCOME_NONE;
-	if (file_signature(&paths) != signature)
+	if (file_signature(paths) != signature)
 		return OUTCOME_DONE;	/* the monitor will see that, too */
 
 	if (!result.ok)
@@ -503,27 +471,13 @@ compare_files(bool may_complain)
 	return OUTCOME_RELOADED;
 }
 
-/*
- * SIGTERM: stop, and with the whole process group the command for the
- * passphrase, if that is what is waited for.
- */
-static void
-stop(int signo)
-{
-	if (!pgtls_answer_unwanted)
-	{
-		pgtls_answer_unwanted = true;
-		kill(0, SIGTERM);
-	}
-}
-
 /* Main function of the worker; the argument says what to do. */
 void
 pgtls_watch_main(Datum arg)
 {
 	int			task = DatumGetInt32(arg);
 
-	pgtls_monitor_catch_sigterm(stop);
+	pgtls_monitor_catch_sigterm(pgtls_answer_terminate);
 	BackgroundWorkerUnblockSignals();
 	MemoryContextSwitchTo(TopMemoryContext);
 	if (shared == NULL)

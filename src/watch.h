@@ -19,7 +19,7 @@ extern void pgtls_watch_settings_changed(void);
 extern bool pgtls_watch_is_due(TimestampTz now, int interval, TimestampTz *next);
 extern bool pgtls_watch_is_outdated(TimestampTz now);
 extern int	pgtls_watch_task(void);
-extern void pgtls_watch_started(void);
+extern void pgtls_watch_started(int task);
 
 /* Main function of the worker. */
 extern PGDLLEXPORT void pgtls_watch_main(Datum arg);
