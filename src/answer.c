@@ -28,7 +28,7 @@
 #include "judge.h"
 #include "monitor.h"
 
-#define QUEUE_SIZE	((Size) 128 * 1024)
+#define QUEUE_SIZE	((Size) 1024 * 1024)
 
 /* Records are collected until they are this long together. */
 #define MESSAGE_SIZE	(16 * 1024)
@@ -38,10 +38,14 @@
 
 /*
  * A record in a message: its length, and then, for each value, a byte that
- * is 1, and the string with its terminator, or the int64; or a byte that is 0
- * for NULL.
+ * says what it is, and the int64, or the string: a text, aligned, that can be
+ * used where it is, and a terminator.  Records are aligned as texts are.
  */
 typedef uint32 RecordLength;
+
+#define VALUE_NULL		0
+#define VALUE_STRING	1
+#define VALUE_INT		2
 
 /* State of the worker. */
 volatile sig_atomic_t pgtls_answer_unwanted = false;
@@ -106,18 +110,41 @@ pgtls_answer_check(void)
 		proc_exit(0);
 }
 
+static void
+align(StringInfo data)
+{
+	appendBinaryStringInfo(data, "\0\0\0", -data->len & (sizeof(RecordLength) - 1));
+}
+
+/* Begin a string of a length; there is room for it, then. */
+static void
+begin_string(StringInfo record, size_t len)
+{
+	appendStringInfoCharMacro(record, VALUE_STRING);
+	align(record);
+	enlargeStringInfo(record, VARHDRSZ + (int) len + 1);
+	SET_VARSIZE(record->data + record->len, VARHDRSZ + len);
+	record->len += VARHDRSZ;
+}
+
 void
 pgtls_answer_put(StringInfo record, const char *string)
 {
-	appendStringInfoCharMacro(record, string != NULL ? 1 : 0);
-	if (string != NULL)
-		appendBinaryStringInfo(record, string, strlen(string) + 1);
+	if (string == NULL)
+		appendStringInfoCharMacro(record, VALUE_NULL);
+	else
+	{
+		size_t		len = strlen(string);
+
+		begin_string(record, len);
+		appendBinaryStringInfo(record, string, (int) len + 1);
+	}
 }
 
 void
 pgtls_answer_put_int(StringInfo record, int64 value)
 {
-	appendStringInfoCharMacro(record, 1);
+	appendStringInfoCharMacro(record, VALUE_INT);
 	appendBinaryStringInfo(record, (char *) &value, sizeof(value));
 }
 
@@ -132,22 +159,26 @@ void
 pgtls_answer_put_hex(StringInfo record, const char *sign,
 					 const unsigned char *bytes, int len)
 {
-	appendStringInfoCharMacro(record, bytes != NULL ? 1 : 0);
 	if (bytes == NULL)
+	{
+		appendStringInfoCharMacro(record, VALUE_NULL);
 		return;
+	}
+	begin_string(record, strlen(sign) + 2 * (size_t) len);
 	appendStringInfoString(record, sign);
-	enlargeStringInfo(record, 2 * len + 1);
 	record->len += hex_encode((const char *) bytes, len, record->data + record->len);
-	record->data[record->len++] = '\0';
-	record->data[record->len] = '\0';
+	appendStringInfoChar(record, '\0');
 }
 
-/* Send what was collected.  If nobody is there to take it, that was all. */
+/*
+ * Send what was collected.  If nobody is there to take it, that was all.  The
+ * caller need not wake up for each message, but for the last.
+ */
 static void
-flush_message(void)
+flush_message(bool last)
 {
 	if (pgtls_answer_unwanted ||
-		pgtls_shm_mq_send(out_queue, out_message.len, out_message.data) != SHM_MQ_SUCCESS)
+		shm_mq_send(out_queue, out_message.len, out_message.data, false, last) != SHM_MQ_SUCCESS)
 		proc_exit(0);
 	resetStringInfo(&out_message);
 }
@@ -156,13 +187,15 @@ flush_message(void)
 void
 pgtls_answer_send(StringInfo record)
 {
-	RecordLength len = record->len;
+	RecordLength len;
 
+	align(record);
+	len = record->len;
 	appendBinaryStringInfo(&out_message, (char *) &len, sizeof(len));
 	appendBinaryStringInfo(&out_message, record->data, record->len);
 	resetStringInfo(record);
 	if (out_message.len >= MESSAGE_SIZE)
-		flush_message();
+		flush_message(false);
 }
 
 /* The answer is whole: end the worker. */
@@ -170,9 +203,9 @@ void
 pgtls_answer_end(void)
 {
 	if (out_message.len > 0)
-		flush_message();
+		flush_message(false);
 	appendStringInfoChar(&out_message, '\0');
-	flush_message();
+	flush_message(true);
 	proc_exit(0);
 }
 
@@ -316,32 +349,41 @@ pgtls_answer_ask(const Question *question, AnswerCallback callback, void *arg)
  * The next string of a record, NULL for NULL.  It lives as long as the call
  * that was given the record.
  */
-char *
-pgtls_answer_get(StringInfo record)
+static text *
+get_text(StringInfo record)
 {
-	char	   *result;
-	char	   *terminator;
+	text	   *result;
 
 	if (record->cursor >= record->len)
 		elog(ERROR, "record of a worker is too short");
-	if (record->data[record->cursor++] == 0)
+	if (record->data[record->cursor++] == VALUE_NULL)
 		return NULL;
-	result = record->data + record->cursor;
-	terminator = memchr(result, '\0', record->len - record->cursor);
-	if (terminator == NULL)
+	record->cursor = TYPEALIGN(sizeof(RecordLength), record->cursor);
+	result = (text *) (record->data + record->cursor);
+	if (record->len - record->cursor <= VARHDRSZ ||
+		VARSIZE(result) < VARHDRSZ ||
+		VARSIZE(result) >= (Size) (record->len - record->cursor))
 		elog(ERROR, "string of a worker has no end");
-	record->cursor = terminator + 1 - record->data;
+	record->cursor += VARSIZE(result) + 1;
 	return result;
 }
 
-/* The next integer of a record; false for NULL. */
+/* The same with a terminator. */
+char *
+pgtls_answer_get(StringInfo record)
+{
+	text	   *result = get_text(record);
+
+	return result != NULL ? VARDATA(result) : NULL;
+}
+
+/* Whether the next value of a record is an integer, and which. */
 static bool
 get_int(StringInfo record, int64 *value)
 {
-	if (record->cursor >= record->len)
-		elog(ERROR, "record of a worker is too short");
-	if (record->data[record->cursor++] == 0)
+	if (record->cursor >= record->len || record->data[record->cursor] != VALUE_INT)
 		return false;
+	record->cursor++;
 	if (record->len - record->cursor < (int) sizeof(*value))
 		elog(ERROR, "integer of a worker has no end");
 	memcpy(value, record->data + record->cursor, sizeof(*value));
@@ -356,9 +398,9 @@ get_int(StringInfo record, int64 *value)
  *	t	text
  *	m	text that is a message or a path
  *	l	text[], of a list (certificate.h)
- *	n	numeric
+ *	n	numeric, of decimal digits or of an integer
  *	b	boolean
- *	i	integer, of an integer as the next two
+ *	i	integer, of an integer as the next two must be
  *	I	bigint
  *	T	timestamptz
  */
@@ -367,11 +409,10 @@ pgtls_answer_add_row(Row *row, StringInfo record, const char *types)
 {
 	for (; *types != '\0'; types++)
 	{
-		bool		is_int = *types == 'i' || *types == 'I' || *types == 'T';
-		char	   *string = NULL;
+		text	   *string = NULL;
 		int64		value = 0;
 
-		if (is_int ? !get_int(record, &value) : (string = pgtls_answer_get(record)) == NULL)
+		if (!get_int(record, &value) && (string = get_text(record)) == NULL)
 		{
 			pgtls_row_null(row);
 			continue;
@@ -379,16 +420,19 @@ pgtls_answer_add_row(Row *row, StringInfo record, const char *types)
 		switch (*types)
 		{
 			case 't':
-				pgtls_row_text(row, string);
+				pgtls_row_text_in_place(row, string);
 				break;
 			case 'm':
-				pgtls_row_message(row, string);
+				pgtls_row_message(row, VARDATA(string));
 				break;
 			case 'l':
-				pgtls_row_list(row, string);
+				pgtls_row_list(row, VARDATA(string));
 				break;
 			case 'n':
-				pgtls_row_numeric(row, string);
+				if (string != NULL)
+					pgtls_row_numeric(row, VARDATA(string));
+				else
+					pgtls_row_small_numeric(row, value);
 				break;
 			case 'i':
 				pgtls_row_int(row, (int32) value);
@@ -397,7 +441,7 @@ pgtls_answer_add_row(Row *row, StringInfo record, const char *types)
 				pgtls_row_bigint(row, value);
 				break;
 			case 'b':
-				pgtls_row_bool(row, string[0] == 't');
+				pgtls_row_bool(row, VARDATA(string)[0] == 't');
 				break;
 			case 'T':
 				pgtls_row_time(row, value);

@@ -27,6 +27,7 @@
 #include "replication/walsender.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
+#include "storage/shm_mq.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
 #include "nodes/memnodes.h"
@@ -235,13 +236,9 @@ pgtls_convert_char(Oid proc, int dest_encoding, const unsigned char *src,
 #define pgtls_cipher_suites		""
 #endif
 
-/* 15: shm_mq_send() may hold small messages back */
-#if PG_VERSION_NUM >= 150000
-#define pgtls_shm_mq_send(queue, size, data) \
-	shm_mq_send(queue, size, data, false, true)
-#else
-#define pgtls_shm_mq_send(queue, size, data) \
-	shm_mq_send(queue, size, data, false)
+/* 15: shm_mq_send() may hold messages back, until a quarter of the queue is full */
+#if PG_VERSION_NUM < 150000
+#define shm_mq_send(queue, size, data, nowait, flush) shm_mq_send(queue, size, data, nowait)
 #endif
 
 /* 14: ssl_crl_dir */

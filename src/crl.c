@@ -168,12 +168,12 @@ entry_issuer(const X509_REVOKED *revoked)
 }
 
 /*
- * Write a serial number in decimal: "buf" has DECIMAL_SIZE bytes, and what is
- * returned is in there or to be freed with OPENSSL_free().  Of a million
- * entries, OpenSSL's way takes half a second.
+ * Set the serial number of an entry; false if memory ran out.  What it is in
+ * decimal is written into "buf", of DECIMAL_SIZE bytes, or to be freed with
+ * OPENSSL_free().  Of a million entries, OpenSSL's way takes half a second.
  */
-static char *
-entry_serial(const ASN1_INTEGER *serial, char *buf)
+static bool
+set_serial(CrlEntry *entry, const ASN1_INTEGER *serial, char *buf)
 {
 	const unsigned char *bytes = ASN1_STRING_get0_data(serial);
 	int			len = ASN1_STRING_length(serial);
@@ -181,8 +181,27 @@ entry_serial(const ASN1_INTEGER *serial, char *buf)
 	char	   *p = buf + DECIMAL_SIZE;
 	int			first = 0;
 
+	entry->serial_bytes = bytes;
+	entry->serial_len = len;
+	entry->serial_negative = ASN1_STRING_type(serial) == V_ASN1_NEG_INTEGER;
+	entry->serial = NULL;
+	entry->serial_fits = len < (int) sizeof(entry->serial_value);
+	if (entry->serial_fits)
+	{
+		entry->serial_value = 0;
+		for (int i = 0; i < len; i++)
+			entry->serial_value = entry->serial_value << 8 | bytes[i];
+		if (entry->serial_negative)
+			entry->serial_value = -entry->serial_value;
+		return true;
+	}
 	if (len > FAST_DECIMAL_BYTES)
-		return decimal(serial);
+	{
+		if (len <= MAX_DECIMAL_BYTES)
+			entry->serial = decimal(serial);
+		return entry->serial != NULL || len > MAX_DECIMAL_BYTES;
+	}
+
 	for (int i = 0; i < len; i++)
 		parts[lengthof(parts) - 1 - i / 4] |= (uint32) bytes[len - 1 - i] << 8 * (i % 4);
 
@@ -205,9 +224,10 @@ entry_serial(const ASN1_INTEGER *serial, char *buf)
 
 	while (*p == '0' && p[1] != '\0')
 		p++;
-	if (ASN1_STRING_type(serial) == V_ASN1_NEG_INTEGER)
+	if (entry->serial_negative)
 		*--p = '-';
-	return p;
+	entry->serial = p;
+	return true;
 }
 
 /*
@@ -238,11 +258,8 @@ pgtls_crl_entries(X509_CRL *crl, CrlEntryCallback callback, void *arg)
 	for (int i = 0; ok && i < sk_X509_REVOKED_num(entries); i++)
 	{
 		const X509_REVOKED *revoked = sk_X509_REVOKED_value(entries, i);
-		const ASN1_INTEGER *serial = X509_REVOKED_get0_serialNumber(revoked);
 		CrlEntry	entry;
 		char		buf[DECIMAL_SIZE];
-		char	   *number = NULL;
-		bool		has_number;
 
 		if (indirect)
 		{
@@ -255,20 +272,14 @@ pgtls_crl_entries(X509_CRL *crl, CrlEntryCallback callback, void *arg)
 			}
 		}
 		entry.issuer = issuer;
-		entry.serial_bytes = ASN1_STRING_get0_data(serial);
-		entry.serial_len = ASN1_STRING_length(serial);
-		entry.serial_negative = ASN1_STRING_type(serial) == V_ASN1_NEG_INTEGER;
-		has_number = entry.serial_len <= MAX_DECIMAL_BYTES;
-		if (has_number)
-			number = entry_serial(serial, buf);
-		entry.serial = number;
 		entry.revoked_at = pgtls_ossl_time(X509_REVOKED_get0_revocationDate(revoked));
 		entry.reason = entry_reason(revoked);
 		if (X509_REVOKED_get_ext_count(revoked) > 0)
 			ERR_clear_error();	/* one of them may not be what it should be */
-		ok = (number != NULL || !has_number) && callback(&entry, arg);
+		ok = set_serial(&entry, X509_REVOKED_get0_serialNumber(revoked), buf) &&
+			callback(&entry, arg);
 		if (entry.serial_len > FAST_DECIMAL_BYTES)
-			OPENSSL_free(number);
+			OPENSSL_free(unconstify(char *, entry.serial));
 	}
 	X509_CRL_free(copy);
 	OPENSSL_free(issuer);

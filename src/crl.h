@@ -28,6 +28,8 @@ typedef struct CrlInfo
 typedef struct CrlEntry
 {
 	const char *issuer;			/* of the certificate that is revoked, or NULL */
+	bool		serial_fits;	/* it is serial_value, or else ... */
+	int64		serial_value;
 	const char *serial;			/* decimal; NULL for one of over 1024 bytes */
 	const unsigned char *serial_bytes;	/* its magnitude */
 	int			serial_len;

@@ -1388,7 +1388,10 @@ answer_entry(const CrlEntry *entry, void *arg)
 	StringInfo	record = arg;
 
 	pgtls_answer_put(record, entry->issuer);
-	pgtls_answer_put(record, entry->serial);
+	if (entry->serial_fits)
+		pgtls_answer_put_int(record, entry->serial_value);
+	else
+		pgtls_answer_put(record, entry->serial);
 	pgtls_answer_put_hex(record, entry->serial_negative ? "-" : "",
 						 entry->serial_bytes, entry->serial_len);
 	put_time(record, entry->revoked_at);

@@ -108,6 +108,13 @@ pgtls_row_float(Row *row, float8 value)
 	add(row, Float8GetDatum(value), false);
 }
 
+/* A numeric that fits into 64 bits. */
+void
+pgtls_row_small_numeric(Row *row, int64 value)
+{
+	add(row, DirectFunctionCall1(int8_numeric, Int64GetDatum(value)), false);
+}
+
 /*
  * An integer of any size in decimal digits; NULL for none.  One that fits into
  * 64 bits need not be parsed as a numeric, which takes several times as long.
@@ -118,15 +125,7 @@ pgtls_row_numeric(Row *row, const char *decimal)
 	if (decimal == NULL)
 		pgtls_row_null(row);
 	else if (strlen(decimal) <= 18)
-	{
-		bool		negative = decimal[0] == '-';
-		int64		value = 0;
-
-		for (const char *p = decimal + negative; *p != '\0'; p++)
-			value = value * 10 + (*p - '0');
-		add(row, DirectFunctionCall1(int8_numeric,
-									 Int64GetDatum(negative ? -value : value)), false);
-	}
+		pgtls_row_small_numeric(row, strtoll(decimal, NULL, 10));
 	else
 		add(row, DirectFunctionCall3(numeric_in, CStringGetDatum(decimal),
 									 ObjectIdGetDatum(InvalidOid),
@@ -177,17 +176,24 @@ convert_text(const char *utf8, size_t len)
 	return result;
 }
 
+/* Whether UTF-8 is valid text of the database as it is. */
+static bool
+is_text(const char *utf8, size_t len)
+{
+	if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
+		return true;
+	for (size_t i = 0; i < len; i++)
+	{
+		if (IS_HIGHBIT_SET(utf8[i]))
+			return false;
+	}
+	return true;
+}
+
 static Datum
 text_datum(const char *utf8, size_t len)
 {
-	bool		ascii = true;
-
-	if (GetDatabaseEncoding() != PG_UTF8 && GetDatabaseEncoding() != PG_SQL_ASCII)
-	{
-		for (size_t i = 0; ascii && i < len; i++)
-			ascii = !IS_HIGHBIT_SET(utf8[i]);
-	}
-	return PointerGetDatum(ascii ? cstring_to_text_with_len(utf8, len) :
+	return PointerGetDatum(is_text(utf8, len) ? cstring_to_text_with_len(utf8, len) :
 						   convert_text(utf8, len));
 }
 
@@ -199,6 +205,16 @@ pgtls_row_text(Row *row, const char *utf8)
 		pgtls_row_null(row);
 	else
 		add(row, text_datum(utf8, strlen(utf8)), false);
+}
+
+/* The same of UTF-8 that is a value already, and lives as long as the row. */
+void
+pgtls_row_text_in_place(Row *row, text *utf8)
+{
+	const char *data = VARDATA_ANY(utf8);
+	size_t		len = VARSIZE_ANY_EXHDR(utf8);
+
+	add(row, PointerGetDatum(is_text(data, len) ? utf8 : convert_text(data, len)), false);
 }
 
 /*

@@ -375,7 +375,7 @@ check_entry(const CrlEntry *entry, void *arg)
 	check_text(entry->issuer, false);
 	check_text(entry->serial, false);
 	check_text(entry->reason, false);
-	require(entry->serial != NULL || entry->serial_len > 1024, "a serial number", NULL);
+	require(entry->serial_fits || entry->serial != NULL || entry->serial_len > 1024, "a serial number", NULL);
 	(*(int *) arg)++;
 	return true;
 }
