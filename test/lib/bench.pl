@@ -162,6 +162,23 @@ sub send_away
 	return;
 }
 
+# Milliseconds of reading pg_stat_ssl, and pg_stat_tls, with so many sessions.
+sub view_times
+{
+	my ($c, $n) = @_;
+	my $times = 20000 / $n > 500 ? 500 : 20000 / $n;
+
+	return alternate($rounds, map {
+		my $view = $_;
+		sub {
+			spew("$dir/view.sql", "SELECT * FROM $view;\n");
+			my $out = `$bin/pgbench -n -c 1 -t $times -f '$dir/view.sql' "@{[ $c->connstr(unix => 1) ]}" 2>&1`;
+			$out =~ /latency average = ([\d.]+) ms/ or die "pgbench: $out";
+			return $1;
+		}
+	} 'pg_stat_ssl', 'pg_stat_tls');
+}
+
 # ---------------------------------------------------------------- parts
 
 my %part = (
@@ -228,15 +245,7 @@ my %part = (
 		foreach my $n (10, 100, 1000)
 		{
 			my $client = many_clients($c, [ $c->connstr(cert => 'client'), $n * 9 / 10 ], [ $c->connstr, $n / 10 ]);
-			my @times = alternate($rounds, map {
-				my $view = $_;
-				sub {
-					spew("$dir/view.sql", "SELECT * FROM $view;\n");
-					my $out = `$bin/pgbench -n -c 1 -t @{[ 20000 / $n > 500 ? 500 : 20000 / $n ]} -f '$dir/view.sql' "@{[ $c->connstr(unix => 1) ]}" 2>&1`;
-					$out =~ /latency average = ([\d.]+) ms/ or die "pgbench: $out";
-					return $1;
-				}
-			} 'pg_stat_ssl', 'pg_stat_tls');
+			my @times = view_times($c, $n);
 			my $ratio = median(@{ $times[1] }) / median(@{ $times[0] });
 
 			row($n, $n * 9 / 10, (map { spread('%.2f', @$_) } @times), sprintf('%.2f', $ratio));
@@ -365,7 +374,8 @@ my %part = (
 	},
 
 	memory => sub {
-		table('Shared memory', 'max_connections', 'possible backends', 'pg_tls without the chains, kB', 'KiB each');
+		table('Shared memory, and reading the view with no session but the reader: milliseconds', 'max_connections', 'possible backends',
+			'pg_tls without the chains, kB', 'KiB each', 'pg_stat_ssl', 'pg_stat_tls', 'connection, no certificate');
 		foreach my $n (100, 1000, 10_000)
 		{
 			my $c = server('memory', conf => { max_connections => $n });
@@ -377,7 +387,11 @@ my %part = (
 				FROM pg_shmem_allocations WHERE name LIKE 'pg_tls%' AND name <> 'pg_tls chains'}, unix => 1);
 			my $fixed = $c->query(q{SELECT sum(allocated_size) FROM pg_shmem_allocations WHERE name LIKE 'pg_tls%' AND name NOT IN ('pg_tls chains', 'pg_tls sessions')}, unix => 1);
 
-			row($n, $backends, sprintf('%.0f', $bytes / 1024), sprintf('%.2f, of which %.2f for its session', $bytes / 1024 / $backends, ($bytes - $fixed) / 1024 / $backends));
+			my @times = view_times($c, 1);
+			my ($connection) = connection_times(0, 50, $c);
+
+			row($n, $backends, sprintf('%.0f', $bytes / 1024), sprintf('%.2f, of which %.2f for its session', $bytes / 1024 / $backends, ($bytes - $fixed) / 1024 / $backends),
+				(map { spread('%.2f', @$_) } @times), spread('%.1f', @$connection));
 			check_budget("shared memory for each possible backend, max_connections = $n, tables of fixed size apart, KiB", ($bytes - $fixed) / 1024 / $backends, 'at most', 6)
 			  if $n != 1000;
 			$c->stop;
