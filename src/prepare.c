@@ -15,6 +15,10 @@
  * Done once in the postmaster, children inherit the result.  Neither changes
  * what the server sends or whom it lets in.
  *
+ * A large CRL also makes each fork and exit slow, TLS or not: a million
+ * entries take a quarter of a gigabyte in small pages, of which each child
+ * gets a page table.  In huge pages it is next to nothing.
+ *
  * Runs in the postmaster, at the end of a load that has succeeded; takes time
  * in proportion to that load, and cannot fail: what is not prepared is done
  * by the connections, as without us.
@@ -23,6 +27,10 @@
  */
 #include "postgres.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "miscadmin.h"
 #include "utils/guc.h"
 
 #include "compat.h"
@@ -38,7 +46,7 @@ pgtls_prepare_define_settings(void)
 {
 	DefineCustomBoolVariable("pg_tls.prepare_context",
 							 "Does work once after each load of the TLS files that each connection would do again.",
-							 "Sorts the CRLs and builds the chain of the server's certificate.",
+							 "Sorts the CRLs, gives large ones huge pages, and builds the chain of the server's certificate.",
 							 &prepare_context,
 							 true,
 							 PGC_SIGHUP,
@@ -46,9 +54,49 @@ pgtls_prepare_define_settings(void)
 							 NULL, NULL, NULL);
 }
 
-/* Look something up in each CRL of the store, which sorts it. */
+/*
+ * Let the memory of a CRL's entries be of huge pages, where the kernel can
+ * (Linux 6.1): the entries are spread over the heap in what was allocated one
+ * after the other, and what lies between the first and the last is all heap.
+ * Small CRLs are not worth it.  Errors do not matter.
+ */
 static void
-sort_crls(X509_STORE *store)
+use_huge_pages(X509_CRL *crl)
+{
+#if defined(__linux__) && defined(__GLIBC__)
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+	const uintptr_t huge_page = 2 * 1024 * 1024;
+	STACK_OF(X509_REVOKED) *entries = X509_CRL_get_REVOKED(crl);
+	uintptr_t	heap_start = (uintptr_t) &MyProcPid;	/* the program's data come first */
+	uintptr_t	heap_end = (uintptr_t) sbrk(0);
+	uintptr_t	first = heap_end;
+	uintptr_t	last = heap_start;
+
+	for (int i = 0; i < sk_X509_REVOKED_num(entries); i++)
+	{
+		uintptr_t	entry = (uintptr_t) sk_X509_REVOKED_value(entries, i);
+
+		if (entry > heap_start && entry < heap_end)
+		{
+			first = Min(first, entry);
+			last = Max(last, entry);
+		}
+	}
+	first = TYPEALIGN(huge_page, first);
+	last = TYPEALIGN_DOWN(huge_page, last);
+	if (last > first && last - first >= 4 * huge_page)
+		(void) madvise((void *) first, last - first, MADV_COLLAPSE);
+#endif
+}
+
+/*
+ * Look something up in each CRL of the store, which sorts it, and let it lie
+ * in memory as it should.
+ */
+static void
+prepare_crls(X509_STORE *store)
 {
 	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
 	ASN1_INTEGER *serial = ASN1_INTEGER_new();
@@ -60,8 +108,10 @@ sort_crls(X509_STORE *store)
 			X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
 			X509_REVOKED *revoked;
 
-			if (crl != NULL)
-				(void) X509_CRL_get0_by_serial(crl, &revoked, serial);
+			if (crl == NULL)
+				continue;
+			(void) X509_CRL_get0_by_serial(crl, &revoked, serial);
+			use_huge_pages(crl);
 		}
 	}
 	ASN1_INTEGER_free(serial);
@@ -157,7 +207,7 @@ pgtls_prepare_context(SSL_CTX *context, bool has_crl_dir)
 	chain_is_built = false;
 	if (!prepare_context || store == NULL)
 		return;
-	sort_crls(store);
+	prepare_crls(store);
 	build_chain(context, store, has_crl_dir);
 	ERR_clear_error();
 }

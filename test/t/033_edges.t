@@ -274,6 +274,23 @@ subtest 'prepare_context leaves a choice to the handshakes' => sub {
 	$_->stop for @clusters;
 };
 
+subtest 'a large CRL lies in huge pages' => sub {
+	my ($major, $minor) = `uname -r` =~ /^(\d+)\.(\d+)/ or die;
+
+	plan skip_all => 'needs Linux 6.1' if $major < 6 || ($major == 6 && $minor < 1);
+	plan skip_all => 'no transparent huge pages' unless -d '/sys/kernel/mm/transparent_hugepage';
+	my $crl = $pki->large_crl('root', 200_000, out => "$dir/huge.crl");
+	my $huge = sub { return slurp('/proc/' . $c->pid . '/smaps_rollup') =~ /^AnonHugePages:\s+(\d+)/m ? $1 : die };
+
+	start('huge', crl => $crl);
+	cmp_ok($huge->(), '>', 10_000, 'as soon as the server runs');
+	load() for 1 .. 2;
+	cmp_ok($huge->(), '>', 10_000, 'and after reloads');
+	is($c->query('SELECT 1', cert => 'good'), 1, 'a client connects');
+	start('small', crl => $crl, conf => { 'pg_tls.prepare_context' => 'off' });
+	cmp_ok($huge->(), '<', 10_000, 'without prepare_context it does not');
+};
+
 subtest 'dry runs do not outlive their callers' => sub {
 	start('dry', crl => $pki->crl_path('root'));
 	unlink $c->tls('server.key');
