@@ -207,13 +207,20 @@ pgtls_row_text(Row *row, const char *utf8)
 		add(row, text_datum(utf8, strlen(utf8)), false);
 }
 
-/* The same of UTF-8 that is a value already, and lives as long as the row. */
+/* The same of a value that lives as long as the row. */
 void
-pgtls_row_text_in_place(Row *row, text *utf8)
+pgtls_row_text_in_place(Row *row, const text *utf8)
 {
-	const char *data = VARDATA_ANY(utf8);
-	size_t		len = VARSIZE_ANY_EXHDR(utf8);
+	const char *data;
+	size_t		len;
 
+	if (utf8 == NULL)
+	{
+		pgtls_row_null(row);
+		return;
+	}
+	data = VARDATA_ANY(utf8);
+	len = VARSIZE_ANY_EXHDR(utf8);
 	add(row, PointerGetDatum(is_text(data, len) ? utf8 : convert_text(data, len)), false);
 }
 
@@ -264,17 +271,24 @@ pgtls_row_message(Row *row, const char *message)
 		add(row, message_datum(message), false);
 }
 
+static void
+add_array(Row *row, Datum *texts, int n)
+{
+	add(row, PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false, TYPALIGN_INT)),
+		false);
+}
+
 /* A text[] of messages (List of char *); an empty array for none. */
 void
 pgtls_row_messages(Row *row, const List *messages)
 {
-	ArrayBuildState *state = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+	Datum	   *texts = palloc(sizeof(Datum) * (list_length(messages) + 1));
+	int			n = 0;
 	ListCell   *lc;
 
 	foreach(lc, messages)
-		state = accumArrayResult(state, message_datum(lfirst(lc)), false, TEXTOID,
-								 CurrentMemoryContext);
-	add(row, makeArrayResult(state, CurrentMemoryContext), false);
+		texts[n++] = message_datum(lfirst(lc));
+	add_array(row, texts, n);
 }
 
 /*
@@ -284,30 +298,30 @@ pgtls_row_messages(Row *row, const List *messages)
 void
 pgtls_row_list(Row *row, const char *utf8)
 {
-	ArrayBuildState *state = NULL;
+	static const char separator[] = {PGTLS_LIST_SEPARATOR, '\0'};
+	Datum	   *texts;
+	int			n = 1;
 
 	if (utf8 == NULL)
 	{
 		pgtls_row_null(row);
 		return;
 	}
-	if (*utf8 == '\0')
-	{
-		add(row, PointerGetDatum(construct_empty_array(TEXTOID)), false);
-		return;
-	}
-	for (;;)
-	{
-		const char *end = strchr(utf8, PGTLS_LIST_SEPARATOR);
-		size_t		len = end != NULL ? (size_t) (end - utf8) : strlen(utf8);
+	for (const char *p = utf8; *p != '\0'; p++)
+		n += *p == PGTLS_LIST_SEPARATOR;
+	texts = palloc(sizeof(Datum) * n);
 
-		state = accumArrayResult(state, text_datum(utf8, len), false, TEXTOID,
-								 CurrentMemoryContext);
-		if (end == NULL)
+	n = 0;
+	while (*utf8 != '\0' || n > 0)
+	{
+		size_t		len = strcspn(utf8, separator);
+
+		texts[n++] = text_datum(utf8, len);
+		if (utf8[len] == '\0')
 			break;
-		utf8 = end + 1;
+		utf8 += len + 1;
 	}
-	add(row, makeArrayResult(state, CurrentMemoryContext), false);
+	add_array(row, texts, n);
 }
 
 /* An address in digits; NULL for none. */

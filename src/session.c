@@ -78,8 +78,8 @@ typedef enum SessionText
 #define TEXT_BOUND(name, bound) bound,
 static const uint16 text_bound[SESSION_TEXT_COUNT] = {SESSION_TEXTS(TEXT_BOUND)};
 
-/* All texts at their bounds, each with a terminator. */
-#define TEXT_SUM(name, bound) + (bound) + 1
+/* All texts at their bounds, each aligned, with its length and a terminator. */
+#define TEXT_SUM(name, bound) + INTALIGN(VARHDRSZ + (bound) + 1)
 #define TEXT_SPACE	(0 SESSION_TEXTS(TEXT_SUM))
 
 /*
@@ -88,7 +88,8 @@ static const uint16 text_bound[SESSION_TEXT_COUNT] = {SESSION_TEXTS(TEXT_BOUND)}
  * Texts are UTF-8, since the session has no database yet when they are
  * written, and lie one after the other in space[], so that only what is used
  * needs to be copied; text[] holds where each begins, plus one, and zero for
- * NULL.  Lists are as in CertInfo.
+ * NULL.  Each is a varlena value, which a row can use where it is, and a
+ * terminator.  Lists are as in CertInfo.
  */
 typedef struct SessionInfo
 {
@@ -109,8 +110,10 @@ typedef struct SessionInfo
 	Verdict		verdict;		/* the handshake's */
 	uint16		text[SESSION_TEXT_COUNT];
 	uint16		used;			/* bytes of space[] in use */
-	char		space[TEXT_SPACE + 1];
+	char		space[TEXT_SPACE];
 } SessionInfo;
+
+StaticAssertDecl(offsetof(SessionInfo, space) % sizeof(int32) == 0, "texts are not aligned");
 
 /*
  * LaterVerdict: the verdict that was reached last after the handshake.
@@ -279,7 +282,6 @@ read_slot(int number, SessionInfo *info)
 		if (!torn)
 		{
 			info->used = Min(info->used, TEXT_SPACE);
-			info->space[info->used] = '\0';
 			return info->pid != 0;
 		}
 		pgtls_cell_pause(i);
@@ -312,13 +314,16 @@ read_later_verdict(int number, SessionInfo *info)
 static void
 put_text(SessionInfo *info, SessionText field, const char *utf8)
 {
-	char	   *to = info->space + info->used;
+	text	   *to = (text *) (info->space + info->used);
+	size_t		len;
 
 	if (utf8 == NULL)
 		return;
 	info->text[field] = info->used + 1;
-	pgtls_certificate_cut(to, text_bound[field] + 1, utf8);
-	info->used += strlen(to) + 1;
+	pgtls_certificate_cut(VARDATA(to), text_bound[field] + 1, utf8);
+	len = VARHDRSZ + strlen(VARDATA(to));
+	SET_VARSIZE(to, len);
+	info->used += INTALIGN(len + 1);
 }
 
 /*
@@ -352,12 +357,20 @@ put_bytes(SessionInfo *info, SessionText field, const char *bytes, int len,
 	ERR_clear_error();
 }
 
-static const char *
-get_text(const SessionInfo *info, SessionText field)
+static const text *
+get_value(const SessionInfo *info, SessionText field)
 {
 	int			offset = info->text[field];
 
-	return offset == 0 || offset > info->used ? NULL : info->space + offset - 1;
+	return offset == 0 || offset > info->used ? NULL : (const text *) (info->space + offset - 1);
+}
+
+static const char *
+get_text(const SessionInfo *info, SessionText field)
+{
+	const text *value = get_value(info, field);
+
+	return value != NULL ? VARDATA(value) : NULL;
 }
 
 static void
@@ -785,38 +798,38 @@ make_row(Row *row, SessionInfo *info, TimestampTz now)
 	pgtls_row_begin(row);
 	pgtls_row_int(row, info->pid);
 	pgtls_row_bool(row, tls);
-	pgtls_row_text(row, get_text(info, TEXT_VERSION));
-	pgtls_row_text(row, get_text(info, TEXT_CIPHER));
+	pgtls_row_text_in_place(row, get_value(info, TEXT_VERSION));
+	pgtls_row_text_in_place(row, get_value(info, TEXT_CIPHER));
 	if (tls)
 		pgtls_row_int(row, info->bits);
 	else
 		pgtls_row_null(row);
-	pgtls_row_text(row, get_text(info, TEXT_CLIENT_DN));
+	pgtls_row_text_in_place(row, get_value(info, TEXT_CLIENT_DN));
 	pgtls_row_numeric(row, get_text(info, TEXT_SERIAL));
-	pgtls_row_text(row, get_text(info, TEXT_ISSUER_DN));
+	pgtls_row_text_in_place(row, get_value(info, TEXT_ISSUER_DN));
 
 	pgtls_row_text(row, encryption_names[info->encryption]);
-	pgtls_row_text(row, get_text(info, TEXT_KEY_EXCHANGE));
+	pgtls_row_text_in_place(row, get_value(info, TEXT_KEY_EXCHANGE));
 	if (tls && info->post_quantum != PGTLS_PQ_UNKNOWN)
 		pgtls_row_bool(row, info->post_quantum == PGTLS_PQ_YES);
 	else
 		pgtls_row_null(row);
-	pgtls_row_text(row, get_text(info, TEXT_SIGNATURE));
-	pgtls_row_text(row, get_text(info, TEXT_CLIENT_SIGNATURE));
-	pgtls_row_text(row, get_text(info, TEXT_SERVER_NAME));
-	pgtls_row_text(row, get_text(info, TEXT_ALPN));
-	pgtls_row_text(row, get_text(info, TEXT_AUTH_METHOD));
-	pgtls_row_text(row, get_text(info, TEXT_AUTH_IDENTITY));
+	pgtls_row_text_in_place(row, get_value(info, TEXT_SIGNATURE));
+	pgtls_row_text_in_place(row, get_value(info, TEXT_CLIENT_SIGNATURE));
+	pgtls_row_text_in_place(row, get_value(info, TEXT_SERVER_NAME));
+	pgtls_row_text_in_place(row, get_value(info, TEXT_ALPN));
+	pgtls_row_text_in_place(row, get_value(info, TEXT_AUTH_METHOD));
+	pgtls_row_text_in_place(row, get_value(info, TEXT_AUTH_IDENTITY));
 
 	pgtls_row_bool(row, info->has_certificate);
-	pgtls_row_text(row, get_text(info, TEXT_CLIENT_CN));
-	pgtls_row_text(row, get_text(info, TEXT_CLIENT_DN_RFC2253));
+	pgtls_row_text_in_place(row, get_value(info, TEXT_CLIENT_CN));
+	pgtls_row_text_in_place(row, get_value(info, TEXT_CLIENT_DN_RFC2253));
 	pgtls_row_list(row, get_text(info, TEXT_CLIENT_SAN));
 	if (cert)
 		pgtls_row_hex(row, info->fingerprint, sizeof(info->fingerprint));
 	else
 		pgtls_row_null(row);
-	pgtls_row_text(row, get_text(info, TEXT_CLIENT_KEY));
+	pgtls_row_text_in_place(row, get_value(info, TEXT_CLIENT_KEY));
 	pgtls_row_list(row, get_text(info, TEXT_CLIENT_EKU));
 	pgtls_row_time(row, info->not_before);
 	pgtls_row_time(row, info->not_after);
