@@ -36,6 +36,9 @@
 #include "compat.h"
 #include "prepare.h"
 
+/* A CRL of so many entries takes several huge pages. */
+#define LARGE_CRL	50000
+
 static bool prepare_context;	/* pg_tls.prepare_context */
 
 /* The chain of the configuration that was prepared last is not from its file. */
@@ -55,51 +58,40 @@ pgtls_prepare_define_settings(void)
 }
 
 /*
- * Let the memory of a CRL's entries be of huge pages, where the kernel can
- * (Linux 6.1): the entries are spread over the heap in what was allocated one
- * after the other, and what lies between the first and the last is all heap.
- * Small CRLs are not worth it.  Errors do not matter.
+ * Let the heap be of huge pages, where the kernel can do that (Linux 6.1).  It
+ * is all between the first allocation and the break.  Errors do not matter.
  */
 static void
-use_huge_pages(X509_CRL *crl)
+use_huge_pages(void)
 {
 #if defined(__linux__) && defined(__GLIBC__)
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE	25
 #endif
 	const uintptr_t huge_page = 2 * 1024 * 1024;
-	STACK_OF(X509_REVOKED) *entries = X509_CRL_get_REVOKED(crl);
-	uintptr_t	heap_start = (uintptr_t) &MyProcPid;	/* the program's data come first */
-	uintptr_t	heap_end = (uintptr_t) sbrk(0);
-	uintptr_t	first = heap_end;
-	uintptr_t	last = heap_start;
+	uintptr_t	program = (uintptr_t) &MyProcPid;	/* whose data the heap follows */
+	uintptr_t	first = (uintptr_t) TopMemoryContext;
+	uintptr_t	end = (uintptr_t) sbrk(0);
 
-	for (int i = 0; i < sk_X509_REVOKED_num(entries); i++)
-	{
-		uintptr_t	entry = (uintptr_t) sk_X509_REVOKED_value(entries, i);
-
-		if (entry > heap_start && entry < heap_end)
-		{
-			first = Min(first, entry);
-			last = Max(last, entry);
-		}
-	}
+	if (first < program || first > end)
+		return;					/* another allocator, or another layout */
 	first = TYPEALIGN(huge_page, first);
-	last = TYPEALIGN_DOWN(huge_page, last);
-	if (last > first && last - first >= 4 * huge_page)
-		(void) madvise((void *) first, last - first, MADV_COLLAPSE);
+	end = TYPEALIGN_DOWN(huge_page, end);
+	if (first < end)
+		(void) madvise((void *) first, end - first, MADV_COLLAPSE);
 #endif
 }
 
 /*
- * Look something up in each CRL of the store, which sorts it, and let it lie
- * in memory as it should.
+ * Look something up in each CRL of the store, which sorts it, and let large ones
+ * lie in memory as they should.
  */
 static void
 prepare_crls(X509_STORE *store)
 {
 	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
 	ASN1_INTEGER *serial = ASN1_INTEGER_new();
+	bool		large = false;
 
 	if (objects != NULL && serial != NULL)
 	{
@@ -111,12 +103,15 @@ prepare_crls(X509_STORE *store)
 			if (crl == NULL)
 				continue;
 			(void) X509_CRL_get0_by_serial(crl, &revoked, serial);
-			use_huge_pages(crl);
+			if (sk_X509_REVOKED_num(X509_CRL_get_REVOKED(crl)) >= LARGE_CRL)
+				large = true;
 		}
 	}
 	ASN1_INTEGER_free(serial);
 	if (objects != NULL)
 		pgtls_ossl_store_objects_free(objects);
+	if (large)
+		use_huge_pages();
 }
 
 /* Whether the store has several certificates of the name of one in a chain. */
