@@ -815,7 +815,11 @@ BEGIN
            (pg_stat_file(coalesce(to_jsonb(r) ->> 'file_name', current_setting('hba_file')), true)).modification,
            r.line_number, r.type, r.database, r.user_name, r.address, r.netmask, r.auth_method,
            (SELECT substr(o, 12) FROM unnest(r.options) o WHERE o LIKE 'clientcert=%'),
-           r.error
+           -- what the server quotes may be an option, or be meant for one
+           CASE WHEN r.error ~ '^(authentication option not|could not parse|unsupported|invalid (LDAP|RADIUS)) '
+                THEN rtrim(substring(r.error FROM '^[^:"]*'))
+                ELSE regexp_replace(r.error, '=.*', '=...')
+           END
     FROM pg_hba_file_rules() r;
 EXCEPTION
     WHEN OTHERS THEN
