@@ -824,8 +824,14 @@ BEGIN
 EXCEPTION
     WHEN OTHERS THEN
         rule := 1;
-        file := current_setting('hba_file');
         error := SQLERRM;
+        BEGIN
+            file := current_setting('hba_file');
+        EXCEPTION
+            -- the owner is not, or no longer, a superuser
+            WHEN insufficient_privilege THEN
+                file := 'pg_hba.conf';
+        END;
         RETURN NEXT;
 END
 $$;
