@@ -1038,7 +1038,7 @@ lines AS MATERIALIZED (
            'replication' = ANY (database) AS replication,
            database <> '{replication}' AS databases,
            address || coalesce('/' || netmask, '') AS range,
-           coalesce('line ' || line_number || ' of ', '') || regexp_replace(file, '.*/', '') AS object
+           coalesce('line ' || line_number::text || ' of ', '') || regexp_replace(file, '.*/', '') AS object
     FROM (SELECT *,
                  CASE WHEN netmask IS NOT NULL THEN address::inet & netmask::inet END AS lo,
                  CASE WHEN netmask IS NOT NULL THEN address::inet | ~ netmask::inet END AS hi
@@ -1132,7 +1132,7 @@ found (code, object, finding) AS (
     FROM lines, listening
     WHERE tcp AND type <> 'local' AND auth_method = 'trust' AND clientcert IS DISTINCT FROM 'verify-full'
     UNION ALL
-    SELECT 'hba_error', object, coalesce('line ' || line_number || ': ', '') || error
+    SELECT 'hba_error', object, coalesce('line ' || line_number::text || ': ', '') || error
     FROM lines
     -- which is no error for the server
     WHERE error IS NOT NULL AND error NOT LIKE '%record cannot match because%'
