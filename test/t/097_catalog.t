@@ -116,8 +116,15 @@ sub lines
 	return [ sort split /\n/, $text ];
 }
 
-is($admin->query("SELECT DISTINCT classid::regclass $members ORDER BY 1"), "pg_proc\npg_class",
-	'the extension is made of functions and relations');
+is($admin->query("SELECT DISTINCT classid::regclass $members AND classid NOT IN ('pg_proc'::regclass, 'pg_class'::regclass, 'pg_type'::regclass)"), '',
+	'the extension is made of functions, relations and types');
+# Members themselves only since PostgreSQL 17.
+is($admin->query(<<"END"), '', '... of which types are those of the relations\' rows, with no rights of their own');
+SELECT t.typname FROM pg_type t
+WHERE (oid IN (SELECT objid $members AND classid = 'pg_type'::regclass)
+       AND NOT EXISTS (SELECT FROM pg_class c WHERE c.reltype IN (t.oid, t.typelem) AND c.oid IN (SELECT objid $members AND classid = 'pg_class'::regclass)))
+   OR (typrelid IN (SELECT objid $members AND classid = 'pg_class'::regclass) AND typacl IS NOT NULL)
+END
 is($admin->query("SELECT DISTINCT relkind, relowner::regrole FROM pg_class WHERE oid IN (SELECT objid $members AND classid = 'pg_class'::regclass)"),
 	'v|postgres', '... which are views, and its creator\'s');
 
@@ -467,7 +474,7 @@ foreach my $schema ('Upper', 'with "quotes"', q(it's), 'a.b', 'select', '@schema
 }
 
 $admin->query('CREATE SCHEMA taken; CREATE TABLE taken.pg_tls_files (x int); CREATE EXTENSION pg_tls');
-like(($admin->try_query('ALTER EXTENSION pg_tls SET SCHEMA taken'))[2], qr/relation "pg_tls_files" already exists in schema "taken"/, 'it does not move to where a name is taken');
+like(($admin->try_query('ALTER EXTENSION pg_tls SET SCHEMA taken'))[2], qr/(relation|type) "pg_tls_files" already exists in schema "taken"/, 'it does not move to where a name is taken');
 is($admin->query(q(SELECT DISTINCT relnamespace::regnamespace FROM pg_class WHERE relname ~ '^pg_(stat_)?tls' AND relkind = 'v')), 'public', '... and is whole');
 $admin->query('DROP EXTENSION pg_tls; CREATE SCHEMA theirs AUTHORIZATION attacker; CREATE EXTENSION pg_tls SCHEMA theirs');
 like(($admin->try_query("SET ROLE attacker; $_"))[2], qr/must be owner of|because extension pg_tls requires it/, "a schema's owner may not: $_")
