@@ -1079,7 +1079,7 @@ listening (reachable, tcp) AS (
     WHERE a <> ''
 ),
 notice (expiry) AS (
-    SELECT current_setting('pg_tls.expiry_warning')::interval
+    SELECT current_setting('pg_tls.expiry_warning', true)::interval
 ),
 found (code, object, finding) AS (
     SELECT code, object, finding FROM @schema@.pg_tls_file_findings()
@@ -1118,7 +1118,7 @@ found (code, object, finding) AS (
     SELECT 'hba_clear_text', object,
            format('line %s (%s) admits connections in clear text from %s', line_number, type, range)
     FROM open_lines, listening
-    WHERE reachable AND NOT current_setting('pg_tls.require_encryption')::boolean
+    WHERE reachable AND NOT current_setting('pg_tls.require_encryption', true)::boolean
     UNION ALL
     SELECT 'hba_clear_text_password', object,
            format('line %s (%s) lets clients from %s send passwords in clear text, by %s',

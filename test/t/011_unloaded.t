@@ -29,6 +29,11 @@ isnt($rc, 0, 'the view needs preloading');
 like($err, qr/ERROR:  55000: pg_tls must be loaded via "shared_preload_libraries"\nHINT:  Add pg_tls to the setting "shared_preload_libraries" and restart the server\./,
 	'... and says so');
 
+foreach my $view ($c->query_rows("SELECT relname FROM pg_class WHERE relkind = 'v' AND relname LIKE 'pg\\_%tls%'"))
+{
+	like(($c->psql("\\set VERBOSITY verbose\nSELECT * FROM $view->[0]"))[2], qr/ERROR:  55000: pg_tls must be loaded/, "... $view->[0] too");
+}
+
 my $root = TlsPKI::slurp($pki->crt('root'));
 my $alice = TlsPKI::slurp($pki->chain('alice'));
 
