@@ -146,13 +146,15 @@ sub same_columns
 {
 	my ($name, $md, @columns) = @_;
 	my @rows = rows($md);
+	my %row = map { bare($_->[0]) => $_ } @rows;
 
 	is(join("\n", map { bare("$_->[0] $_->[1]") } @rows), join("\n", map { "$_->[0] $_->[1]" } @columns), "$name: columns and types");
-	for my $i (0 .. $#columns)
+	foreach my $column (@columns)
 	{
-		next unless $rows[$i];
-		is(bare($rows[$i][2]), $columns[$i][2], "$name: meaning of $columns[$i][0]") if defined $columns[$i][2];
-		ok(length $rows[$i][2] && length($rows[$i][3] // ''), "$name: meaning and NULL of $columns[$i][0]");
+		my $row = $row{ $column->[0] } // next;
+
+		is(bare($row->[2]), $column->[2], "$name: meaning of $column->[0]") if defined $column->[2];
+		ok(length $row->[2] && length($row->[3] // ''), "$name: meaning and NULL of $column->[0]");
 	}
 	return;
 }
@@ -267,6 +269,7 @@ END
 		$name = bare($name);
 		is(bare($context), $real_context, "$name: context");
 		is($what, $desc, "$name: what it does");
+		ok(length($desc // ''), "$name: has a short description");
 		if ($type eq 'integer')
 		{
 			is($number->($default), $boot, "$name: default");
