@@ -122,6 +122,7 @@ subtest 'every object has a comment' => sub {
 SELECT pg_describe_object(d.classid, d.objid, 0), coalesce(obj_description(d.objid, d.classid::regclass::text::name), '')
 FROM pg_depend d, pg_extension e
 WHERE e.extname = 'pg_tls' AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+  AND d.classid <> 'pg_type'::regclass    -- row types of views, which newer versions count
 UNION ALL
 SELECT 'column ' || attname || ' of ' || attrelid::regclass, coalesce(col_description(attrelid, attnum), '')
 FROM pg_attribute, pg_depend d, pg_extension e
@@ -701,6 +702,11 @@ my %before = (
 		swap_secret('renewed');
 	},
 	'5/5' => sub { swap_secret('renewed2') },
+	'7/5' => sub {
+		return if $c->pg_version < 18;
+		$sessions{anna}->close;
+		$sessions{anna} = client('anna');
+	},
 	'9/2' => sub {
 		spew($c->tls('server.crt'), slurp($pki->chain('renewed')));
 	},
@@ -745,6 +751,8 @@ my %expect = (
 	'7/1' => qr/ f +\| +2| t +\| +2/,
 	'7/2' => qr/(?:anna .*boris |\(0 rows\))/s,
 	'7/3' => qr/OpenSSL/,
+	'7/4' => qr/^ t$/m,
+	'7/5' => qr/anna +\| X25519MLKEM768 +\| t\n boris +\| \w+ +\| f\n/,
 	'8/1' => qr/certificate_revoked.*certificate revoked.*CN=frida/s,
 	'8/2' => qr/ f +\| t/,
 	'8/3' => qr/certificate_revoked +\| +1 /,
@@ -775,14 +783,21 @@ sub check_never
 {
 	my ($when) = @_;
 
-	foreach my $view (sort keys %$views)
-	{
-		my @never = map { bare($_->[0]) } grep { $_->[3] eq 'never' } rows($views->{$view});
-		my $list = join ', ', map { qq{bool_or("$_" IS NULL)} } @never;
-		my ($rows, @null) = @{ (records("SELECT count(*), $list FROM $view"))[0] };
+	my $pem = slurp($pki->crt('boris'));
+	my %from = (
+		(map { $_ => "$_()" } qw(pg_tls_check pg_tls_crl_entries pg_tls_hba_rules pg_tls_client_chain pg_tls_client_extensions)),
+		(map { $_ => "$_('$pem')" } qw(pg_tls_certificate pg_tls_verify)));
 
-		is(names(map { $never[$_] } grep { ($null[$_] // '') eq 't' } 0 .. $#never), '', "$when: never NULL in $view");
-		$never_seen{$view} = 1 if $rows;
+	foreach my $name (sort keys %$views, keys %from)
+	{
+		my @never = map { bare($_->[0]) } grep { $_->[3] eq 'never' } rows($views->{$name} // $functions->{$name});
+		my $sql = join ', ', 'SELECT count(*)', map { qq{bool_or("$_" IS NULL)} } @never;
+		my ($rows, @null);
+
+		$sql .= ' FROM ' . ($from{$name} // $name);
+		($rows, @null) = $name =~ /client_(?:chain|ext)/ ? split /\|/, $c->query($sql, cert => 'boris', user => 'boris', host => '127.0.0.1') : @{ (records($sql))[0] };
+		is(names(map { $never[$_] } grep { ($null[$_] // '') eq 't' } 0 .. $#never), '', "$when: never NULL in $name");
+		$never_seen{$name} = 1 if $rows;
 	}
 	return;
 }
@@ -809,11 +824,11 @@ foreach my $i (0 .. $#recipes)
 			"$all" . (defined $open ? $open . try_block($number, ++$block, $language, $how, $text, $output) . $close : do { try_block($number, ++$block, $language, $how, $text); '' })
 		}gmse;
 		cmp_ok($block, '>=', 2, 'blocks were run');
-		check_never("after recipe $number") if $number =~ /^[1468]$/;
+		check_never("after recipe $number") if $number =~ /^[268]$/;
 	};
 }
 chdir $old_cwd;
-is(names(keys %never_seen), names(@view_names), 'each view had rows');
+is(names(grep { !$never_seen{$_} } @view_names), '', 'each view had rows');
 spew($ENV{PG_TLS_RECIPES}, encode_utf8(join '', $intro, @recipes)) if $ENV{PG_TLS_RECIPES};
 
 # Run a block and judge its output; returns that.
@@ -834,7 +849,7 @@ sub try_block
 	if ($how =~ /postgresql-(\d+)/ && ($c->pg_version < $1 || $old_openssl || `openssl list -kem-algorithms 2>/dev/null` !~ /MLKEM768/))
 	{
 		note "$name: not on this server";
-		return '';
+		return $output // '';
 	}
 	$text =~ s{/etc/postgresql/tls}{$secret}g;
 	$loaded = value('SELECT pg_conf_load_time()');
