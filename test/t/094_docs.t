@@ -470,13 +470,12 @@ subtest 'errors and messages in the log' => sub {
 	}
 
 	# Details that are handed on.
-	my $pem = $chapters->{Errors};
 	my @details = (
 		messages($source{'pem.c'} =~ s/invalid_input\(input, (?:block->line|input->line|line),/invalid_input(/gr, 'invalid_input'),
 		messages($source{'describe.c'} =~ s/invalid_der\(value, psprintf\(/invalid_der(/gr, 'invalid_der'));
 
 	cmp_ok(scalar @details, '>=', 10, 'details that are handed on');
-	ok(index($pem, "`$_`\n") >= 0, "detail: $_") for uniq(@details);
+	is(names($chapters->{Errors} =~ /^`(.*)`$/mg), names(uniq(@details)), '... are those told of');
 	like($source{'session.c'}, qr/The client certificate is no longer acceptable: %s\./, 'the detail of a session that ends');
 	like($chapters->{'Messages in the log'}, qr/`The client certificate is no longer acceptable: …\.`/, '... is told of');
 };
