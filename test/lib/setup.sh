@@ -6,6 +6,7 @@
 #   setup_packages [PACKAGE...]  installs what is missing, and those packages;
 #                                sets is_root, major, pg_config
 #   setup_copy                   sets user (who runs servers), tmp, build
+#   setup_monitoring             unpacks what the test of monitoring/ runs
 #   setup_install [FLAG...]      builds with those compiler flags, and installs,
 #                                what is in $build
 #
@@ -152,6 +153,37 @@ setup_copy() {
 as_user() {
 	local env=(env HOME="$tmp" TMPDIR="$tmp/tmp" LC_ALL=C TZ=UTC PG_CONFIG="$pg_config" "$@")
 	if [ "$is_root" ]; then runuser -u "$user" -- "${env[@]}"; else "${env[@]}"; fi
+}
+
+# -------------------------------------------------- the monitoring's programs
+
+# Not installed: their packages would start daemons.  Of Debian 12, since other
+# versions have other formats.  Without them a test is left out, so that a
+# failure is only told.
+monitoring=/var/cache/pg_tls/monitoring
+monitoring_packages=(prometheus prometheus-postgres-exporter prometheus-sql-exporter check-pgactivity)
+
+# shellcheck source=/dev/null
+setup_monitoring() {
+	local new=$tmp/monitoring deb
+
+	if [ ! "$is_root" ] || [ -d "$monitoring" ] || [ -e /etc/pg_tls-matrix ] ||
+		[ "$(. /etc/os-release 2>/dev/null && echo "$ID $VERSION_ID")" != 'debian 12' ]; then
+		return
+	fi
+	say "unpacking ${monitoring_packages[*]}"
+	mkdir -p "$new" "${monitoring%/*}"
+	if (
+		cd "$new" || exit
+		download=(apt-get download -qq -o APT::Sandbox::User=root "${monitoring_packages[@]}")
+		"${download[@]}" 2>/dev/null || { apt_update && "${download[@]}"; } || exit
+		for deb in *.deb; do dpkg-deb -x "$deb" . && rm "$deb" || exit; done
+	) && mv "$new" "$monitoring.$$"; then
+		# Somebody else may have done the same now.
+		mv -T "$monitoring.$$" "$monitoring" 2>/dev/null || rm -rf "$monitoring.$$"
+	else
+		say "cannot get ${monitoring_packages[*]}"
+	fi
 }
 
 # ------------------------------------------------------------ build, install
