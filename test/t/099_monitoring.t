@@ -16,7 +16,7 @@ use Test::More;
 use TlsCluster;
 use TlsPKI qw(slurp spew);
 
-my $bin = ($ENV{PG_TLS_MONITORING} // '/var/cache/pg_tls/monitoring');
+my $bin = $ENV{PG_TLS_MONITORING} // '/var/cache/pg_tls/monitoring';
 my %program = (
 	prometheus => "$bin/usr/bin/prometheus",
 	promtool => "$bin/usr/bin/promtool",
@@ -26,7 +26,7 @@ my %program = (
 
 foreach (sort keys %program)
 {
-	plan skip_all => "there is no $program{$_}: test/run gets it, as root on Debian 12 with a network"
+	plan skip_all => "there is no $program{$_}: test/run unpacks it, as root on Debian 12 with a network"
 	  unless -e $program{$_};
 }
 
@@ -644,4 +644,5 @@ sees('no TLS, though the setting is on', {
 alerted('PgTlsNotActive', jobs => ['postgres']);
 alerted('PgTlsNotMonitored', jobs => ['sql']);
 
+$s->close;
 done_testing();
