@@ -173,7 +173,7 @@ spew("$dir/prometheus.yml", "global: {scrape_interval: 1s, scrape_timeout: 1s, e
 spew("$dir/alerts.yml", $alerts_yaml);
 
 start_program('postgres', { DATA_SOURCE_NAME => $url }, "--web.listen-address=127.0.0.1:$port{postgres}",
-	"--extend.query-path=$dir/postgres_exporter.yaml", '--disable-settings-metrics');
+	"--extend.query-path=$dir/postgres_exporter.yaml", '--disable-default-metrics', '--disable-settings-metrics');
 start_program('sql', { PG_TLS_PASSWORD => 'secret', LOGLEVEL => 'WARN' }, "-web.listen-address=127.0.0.1:$port{sql}", "-config.file=$dir/sql_exporter.yml");
 start_program('prometheus', {}, "--web.listen-address=127.0.0.1:$port{prometheus}", "--config.file=$dir/prometheus.yml",
 	"--storage.tsdb.path=$dir/tsdb");
