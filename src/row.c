@@ -32,18 +32,31 @@ pgtls_row_begin(Row *row)
 }
 
 /*
- * Raise an error unless the row has as many columns as SQL was told: the
- * library is new, and the extension's objects are of another version.
+ * Raise an error unless the row has the columns that SQL was told of: the
+ * library is new, and the extension's objects are of another version.  An
+ * integer taken for a text would crash the server.
  */
 static void
 check(const Row *row, TupleDesc tupdesc)
 {
+	char	   *detail = NULL;
+
 	if (tupdesc->natts != row->natts)
+		detail = psprintf("The library has %d columns where SQL expects %d.",
+						  row->natts, tupdesc->natts);
+	for (int i = 0; detail == NULL && i < row->natts; i++)
+	{
+		Oid			type = TupleDescAttr(tupdesc, i)->atttypid;
+
+		if (!row->nulls[i] && row->types[i] != type)
+			detail = psprintf("The library has type %s in column %d where SQL expects %s.",
+							  format_type_be(row->types[i]), i + 1, format_type_be(type));
+	}
+	if (detail != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("objects of extension \"pg_tls\" do not fit the loaded library"),
-				 errdetail("The library has %d columns where SQL expects %d.",
-						   row->natts, tupdesc->natts),
+				 errdetail_internal("%s", detail),
 				 errhint("Run ALTER EXTENSION pg_tls UPDATE, or restart the server if the library was replaced.")));
 }
 
@@ -70,9 +83,10 @@ pgtls_row_return(Row *row, FunctionCallInfo fcinfo)
 }
 
 static void
-add(Row *row, Datum value, bool isnull)
+add(Row *row, Oid type, Datum value, bool isnull)
 {
 	Assert(row->natts < PGTLS_MAX_COLUMNS);
+	row->types[row->natts] = type;
 	row->values[row->natts] = value;
 	row->nulls[row->natts] = isnull;
 	row->natts++;
@@ -81,38 +95,38 @@ add(Row *row, Datum value, bool isnull)
 void
 pgtls_row_null(Row *row)
 {
-	add(row, (Datum) 0, true);
+	add(row, InvalidOid, (Datum) 0, true);
 }
 
 void
 pgtls_row_bool(Row *row, bool value)
 {
-	add(row, BoolGetDatum(value), false);
+	add(row, BOOLOID, BoolGetDatum(value), false);
 }
 
 void
 pgtls_row_int(Row *row, int32 value)
 {
-	add(row, Int32GetDatum(value), false);
+	add(row, INT4OID, Int32GetDatum(value), false);
 }
 
 void
 pgtls_row_bigint(Row *row, int64 value)
 {
-	add(row, Int64GetDatum(value), false);
+	add(row, INT8OID, Int64GetDatum(value), false);
 }
 
 void
 pgtls_row_float(Row *row, float8 value)
 {
-	add(row, Float8GetDatum(value), false);
+	add(row, FLOAT8OID, Float8GetDatum(value), false);
 }
 
 /* A numeric that fits into 64 bits. */
 void
 pgtls_row_small_numeric(Row *row, int64 value)
 {
-	add(row, DirectFunctionCall1(int8_numeric, Int64GetDatum(value)), false);
+	add(row, NUMERICOID, DirectFunctionCall1(int8_numeric, Int64GetDatum(value)), false);
 }
 
 /*
@@ -127,16 +141,16 @@ pgtls_row_numeric(Row *row, const char *decimal)
 	else if (strlen(decimal) <= 18)
 		pgtls_row_small_numeric(row, strtoll(decimal, NULL, 10));
 	else
-		add(row, DirectFunctionCall3(numeric_in, CStringGetDatum(decimal),
-									 ObjectIdGetDatum(InvalidOid),
-									 Int32GetDatum(-1)), false);
+		add(row, NUMERICOID, DirectFunctionCall3(numeric_in, CStringGetDatum(decimal),
+												 ObjectIdGetDatum(InvalidOid),
+												 Int32GetDatum(-1)), false);
 }
 
 /* A moment; NULL where it is not known (DT_NOBEGIN). */
 void
 pgtls_row_time(Row *row, TimestampTz value)
 {
-	add(row, TimestampTzGetDatum(value), value == DT_NOBEGIN);
+	add(row, TIMESTAMPTZOID, TimestampTzGetDatum(value), value == DT_NOBEGIN);
 }
 
 /*
@@ -204,7 +218,7 @@ pgtls_row_text(Row *row, const char *utf8)
 	if (utf8 == NULL)
 		pgtls_row_null(row);
 	else
-		add(row, text_datum(utf8, strlen(utf8)), false);
+		add(row, TEXTOID, text_datum(utf8, strlen(utf8)), false);
 }
 
 /* The same of a value that lives as long as the row. */
@@ -221,7 +235,7 @@ pgtls_row_text_in_place(Row *row, const text *utf8)
 	}
 	data = VARDATA_ANY(utf8);
 	len = VARSIZE_ANY_EXHDR(utf8);
-	add(row, PointerGetDatum(is_text(data, len) ? utf8 : convert_text(data, len)), false);
+	add(row, TEXTOID, PointerGetDatum(is_text(data, len) ? utf8 : convert_text(data, len)), false);
 }
 
 /*
@@ -268,14 +282,14 @@ pgtls_row_message(Row *row, const char *message)
 	if (message == NULL)
 		pgtls_row_null(row);
 	else
-		add(row, message_datum(message), false);
+		add(row, TEXTOID, message_datum(message), false);
 }
 
 static void
 add_array(Row *row, Datum *texts, int n)
 {
-	add(row, PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false, TYPALIGN_INT)),
-		false);
+	add(row, TEXTARRAYOID,
+		PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false, TYPALIGN_INT)), false);
 }
 
 /* A text[] of messages (List of char *); an empty array for none. */
@@ -331,13 +345,13 @@ pgtls_row_inet(Row *row, const char *address)
 	if (address == NULL)
 		pgtls_row_null(row);
 	else
-		add(row, DirectFunctionCall1(inet_in, CStringGetDatum(address)), false);
+		add(row, INETOID, DirectFunctionCall1(inet_in, CStringGetDatum(address)), false);
 }
 
 void
 pgtls_row_bytes(Row *row, bytea *value)
 {
-	add(row, PointerGetDatum(value), false);
+	add(row, BYTEAOID, PointerGetDatum(value), false);
 }
 
 /* Bytes in lower-case hexadecimal. */
@@ -348,5 +362,5 @@ pgtls_row_hex(Row *row, const unsigned char *bytes, int len)
 
 	SET_VARSIZE(result, VARHDRSZ + 2 * len);
 	(void) hex_encode((const char *) bytes, len, VARDATA(result));
-	add(row, PointerGetDatum(result), false);
+	add(row, TEXTOID, PointerGetDatum(result), false);
 }

@@ -24,6 +24,7 @@ typedef struct Row
 	int			natts;			/* columns filled so far */
 	Datum		values[PGTLS_MAX_COLUMNS];
 	bool		nulls[PGTLS_MAX_COLUMNS];
+	Oid			types[PGTLS_MAX_COLUMNS];	/* InvalidOid for a NULL */
 } Row;
 
 extern void pgtls_row_begin(Row *row);
