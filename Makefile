@@ -28,10 +28,17 @@ OBJS = \
 	src/watch.o
 PGFILEDESC = "pg_tls - see, check and reload TLS"
 
+# may be built elsewhere: make -f /path/to/pg_tls/Makefile
+top := $(dir $(firstword $(MAKEFILE_LIST)))
+ifneq ($(top),./)
+$(shell mkdir -p src)
+endif
+
 EXTENSION = pg_tls
 # the version stands in the control file alone
-EXTVERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" pg_tls.control)
-DATA = pg_tls--1.0.sql
+EXTVERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(top)pg_tls.control)
+# complete ones and updates; doc/release.md tells how they come about
+DATA = $(notdir $(wildcard $(top)pg_tls--*.sql))
 
 PG_CPPFLAGS = -DPGTLS_VERSION='"$(EXTVERSION)"'
 SHLIB_LINK = -lssl -lcrypto
@@ -49,4 +56,4 @@ $(error pg_tls needs a PostgreSQL server that was built with OpenSSL, and the on
 endif
 
 # PGXS has no dependency tracking in packaged builds
-$(OBJS): $(wildcard src/*.h) pg_tls.control
+$(OBJS): $(wildcard $(top)src/*.h) $(top)pg_tls.control
