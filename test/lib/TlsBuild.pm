@@ -51,6 +51,8 @@ use warnings;
 use Carp qw(croak);
 use File::Path qw(make_path);
 
+use TlsPKI qw(slurp);
+
 =head2 TlsBuild->available
 
 Whether there are sources to build.
@@ -99,18 +101,15 @@ sub library { return "$_[0]{dir}/pg_tls" }
 sub create
 {
 	my ($self, $cluster) = @_;
-	my ($script) = glob "$ENV{PG_TLS_SRC}/pg_tls--*.sql";
+	my ($version) = slurp("$ENV{PG_TLS_SRC}/pg_tls.control") =~ /^default_version = '(.+)'/m;
+	my $sql = slurp("$ENV{PG_TLS_SRC}/pg_tls--$version.sql");
 	my $library = $self->library;
-
-	open my $fh, '<', $script or croak "$script: $!";
-	my $sql = join '', <$fh>;
-	close $fh;
 
 	$sql =~ s/^\\echo.*$//m;
 	$sql =~ s/MODULE_PATHNAME/$library/g;
 	my ($rc, undef, $err) = $cluster->psql($sql);
 
-	croak "$script: $err" if $rc;
+	croak "pg_tls--$version.sql: $err" if $rc;
 	return;
 }
 
