@@ -1,4 +1,4 @@
-# pg_regress, against a server of our own that preloads pg_tls
+# make installcheck, against servers that preload pg_tls
 
 use strict;
 use warnings;
@@ -12,23 +12,29 @@ use TlsPKI;
 my $src = $ENV{PG_TLS_SRC} or plan skip_all => 'PG_TLS_SRC does not name the built sources';
 my $dir = File::Temp->newdir;
 my $c = TlsCluster->new(ssl => 1, pki => TlsPKI->default_set("$dir/pki"));
+my $plain = TlsCluster->new(name => 'plain');
 
-$c->start;
+$_->start for $c, $plain;
 
-local $ENV{PGPORT} = $c->port;
 local $ENV{PGUSER} = 'postgres';
-local $ENV{PGSSLMODE} = 'require';
 local $ENV{PGSSLCERT} = $c->pki->chain('alice');
 local $ENV{PGSSLKEY} = $c->pki->key('alice');
 my $make = join ' ', 'make -s -C', $src, 'installcheck with_llvm=no',
   'PG_CONFIG=' . ($ENV{PG_CONFIG} // 'pg_config'), "REGRESS_OPTS=--outputdir=$dir";
 
-foreach my $host ($c->sockdir, 'localhost')
+foreach my $case (
+	[ 'over the Unix socket', $c, $c->sockdir, 'disable' ],
+	[ 'over TLS', $c, 'localhost', 'require' ],
+	[ 'without TLS', $plain, 'localhost', 'disable' ])
 {
+	my ($name, $server, $host, $mode) = @$case;
+
 	local $ENV{PGHOST} = $host;
+	local $ENV{PGPORT} = $server->port;
+	local $ENV{PGSSLMODE} = $mode;
 	my $out = `$make 2>&1`;
 
-	is($?, 0, 'pg_regress over ' . ($host eq 'localhost' ? 'TLS' : 'the Unix socket'))
+	is($?, 0, "pg_regress $name")
 	  or diag $out, -e "$dir/regression.diffs" ? `cat $dir/regression.diffs` : ();
 }
 
