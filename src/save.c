@@ -3,10 +3,15 @@
  * save.c
  *	  Keeps what was seen of clients across restarts of the server.
  *
- * The monitor alone reads and writes the file, below pg_stat as that of
- * pg_stat_statements: at its start, every minute, and at its end; so a crash
- * loses a minute at most.  A file that is damaged, or of another version, is
- * ignored with a message in the log.
+ * The monitor alone reads and writes the file: at its start, every minute, and
+ * at its end; so a crash loses a minute at most.  A file that is damaged, or of
+ * another version, is ignored with a message in the log.
+ *
+ * It lies in pg_stat_tmp, where pg_stat_statements keeps its texts, too, since
+ * base backups and pg_rewind leave out what is there: a standby or a clone is
+ * not to take its origin's clients for its own.  (pg_stat_statements has a file
+ * in pg_stat, but only while the server is down.)  The server itself removes
+ * nothing from there but what it wrote.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,7 +30,7 @@
 #include "inventory.h"
 #include "save.h"
 
-#define SAVE_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/pg_tls.stat"
+#define SAVE_FILE		PG_STAT_TMP_DIR "/pg_tls.stat"
 #define SAVE_TEMP_FILE	SAVE_FILE ".tmp"
 
 /* Changes with the layout of what follows. */

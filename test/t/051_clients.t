@@ -13,7 +13,7 @@ use TlsPKI qw(slurp spew);
 my $dir = File::Temp->newdir;
 my $pki = TlsPKI->default_set("$dir/pki");
 my $c = TlsCluster->new(ssl => 1, pki => $pki, conf => { 'pg_tls.max_clients' => 10, 'pg_tls.max_certificates' => 10 });
-my $file = $c->datadir . '/pg_stat/pg_tls.stat';
+my $file = $c->datadir . '/pg_stat_tmp/pg_tls.stat';
 
 $c->start;
 $c->query('CREATE EXTENSION pg_tls; CREATE ROLE alice LOGIN; SELECT pg_stat_tls_reset()', unix => 1);
@@ -122,7 +122,7 @@ subtest 'bad files' => sub {
 		spew($file, $bad{$what}[0]);
 		my $mark = $c->log_mark;
 		ok($c->start, "$what: starts");
-		ok($c->wait_for_log(qr/LOG:  ignoring file "pg_stat\/pg_tls.stat"\n.*DETAIL:  .*$bad{$what}[1]/, $mark), "$what: logged");
+		ok($c->wait_for_log(qr/LOG:  ignoring file "pg_stat_tmp\/pg_tls.stat"\n.*DETAIL:  .*$bad{$what}[1]/, $mark), "$what: logged");
 		is(q1(q{SELECT count(*) FROM pg_stat_tls_client_certificates}), 0, "$what: ignored");
 	}
 	# A directory in its place: it can be neither read nor written.
