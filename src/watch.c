@@ -71,7 +71,7 @@ static const struct config_enum_entry watch_files_options[] = {
 	{NULL, 0, false}
 };
 
-static int	watch_files;		/* pg_tls.watch_files */
+static int	watch_files = WATCH_REPORT;	/* pg_tls.watch_files */
 
 /* What came of a comparison. */
 typedef enum WatchOutcome
