@@ -219,8 +219,8 @@ CREATE FUNCTION pg_tls_status(
     OUT openssl_conf text,
     OUT fips boolean,
     OUT monitor_pid integer,
-    OUT verdicts_pending integer,
-    OUT crl_signatures integer,
+    OUT verdicts_pending bigint,
+    OUT crl_signatures bigint,
     OUT chains_refused bigint,
     OUT client_evictions bigint,
     OUT certificate_evictions bigint

@@ -916,9 +916,9 @@ pg_tls_status(PG_FUNCTION_ARGS)
 		pgtls_row_null(&row);
 	(void) pgtls_session_next_check(pgtls_reload_current_generation(),
 									pgtls_reload_current_crl_changes(), &pending_verdicts);
-	pgtls_row_int(&row, pending_verdicts);
+	pgtls_row_bigint(&row, pending_verdicts);
 	if (s.loaded != 0)
-		pgtls_row_int(&row, s.crl_signatures);
+		pgtls_row_bigint(&row, s.crl_signatures);
 	else
 		pgtls_row_null(&row);
 	pgtls_row_bigint(&row, (int64) pgtls_chain_refused());
