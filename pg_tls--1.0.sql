@@ -62,7 +62,7 @@ COMMENT ON COLUMN pg_stat_tls.pid IS
 COMMENT ON COLUMN pg_stat_tls.ssl IS
 'TLS is in use';
 COMMENT ON COLUMN pg_stat_tls.version IS
-'TLS version';
+'TLS version; like all that is of TLS and of certificates NULL without TLS';
 COMMENT ON COLUMN pg_stat_tls.cipher IS
 'cipher suite, by OpenSSL''s name';
 COMMENT ON COLUMN pg_stat_tls.bits IS
@@ -72,7 +72,7 @@ COMMENT ON COLUMN pg_stat_tls.client_dn IS
 COMMENT ON COLUMN pg_stat_tls.client_serial IS
 'serial number of the client''s certificate';
 COMMENT ON COLUMN pg_stat_tls.issuer_dn IS
-'issuer of the client''s certificate, in the form of pg_stat_ssl';
+'issuer of the client''s certificate, in the same form';
 COMMENT ON COLUMN pg_stat_tls.encryption IS
 'tls, gss, none (TCP in clear text) or local (Unix-domain socket)';
 COMMENT ON COLUMN pg_stat_tls.key_exchange IS
@@ -120,7 +120,7 @@ COMMENT ON COLUMN pg_stat_tls.chain_error IS
 COMMENT ON COLUMN pg_stat_tls.crl_status IS
 'the CRLs: good, revoked, invalid, expired, missing or not_checked';
 COMMENT ON COLUMN pg_stat_tls.valid_until IS
-'when the certificate stops being acceptable if no file changes: the first end in its chain and the CRLs it was checked against';
+'when the certificate stops being acceptable if no file changes: the first end in its chain and the CRLs it was checked against; NULL where it was found not acceptable';
 COMMENT ON COLUMN pg_stat_tls.checked_at IS
 'when the certificate was last verified; the clock is applied to the outcome at each reading';
 COMMENT ON COLUMN pg_stat_tls.config_generation IS
@@ -176,7 +176,7 @@ AS 'MODULE_PATHNAME', 'pg_tls_client_extensions'
 LANGUAGE C STRICT STABLE PARALLEL RESTRICTED COST 100 ROWS 6;
 
 COMMENT ON FUNCTION pg_tls_client_extensions() IS
-'the extensions of the certificate of one''s own client, in their order; a value that text would not tell whole is # and its bytes; works without preloading';
+'the extensions of the certificate of one''s own client, in their order, from position 0; a value that text would not tell whole is # and its bytes; works without preloading';
 
 CREATE FUNCTION pg_tls_client_dn_field(field text)
 RETURNS text
@@ -328,7 +328,7 @@ COMMENT ON COLUMN pg_tls_reloads.error IS
 COMMENT ON COLUMN pg_tls_reloads.duration IS
 'how long it took, in milliseconds; NULL where TLS was not active before, as its end cannot be told exactly then';
 COMMENT ON COLUMN pg_tls_reloads.server_fingerprint IS
-'SHA-256 of the server certificate that was loaded';
+'SHA-256 of the server certificate that was loaded; NULL where it failed';
 COMMENT ON COLUMN pg_tls_reloads.server_not_after IS
 'end of the validity of that certificate';
 
@@ -401,7 +401,7 @@ COMMENT ON VIEW pg_tls_files IS
 COMMENT ON COLUMN pg_tls_files.setting IS
 'name of the setting';
 COMMENT ON COLUMN pg_tls_files.path IS
-'the file or directory that it names';
+'the file or directory that it names, absolute; NULL where it is unset';
 COMMENT ON COLUMN pg_tls_files.contents IS
 'what it should hold';
 COMMENT ON COLUMN pg_tls_files.effect IS
@@ -421,7 +421,7 @@ COMMENT ON COLUMN pg_tls_files.loaded_sha256 IS
 COMMENT ON COLUMN pg_tls_files.disk_sha256 IS
 'the same of what lies on disk';
 COMMENT ON COLUMN pg_tls_files.problem IS
-'what is wrong with the file';
+'what is wrong with the file; NULL where nothing is';
 
 CREATE FUNCTION pg_tls_certificates(
     OUT source text,
@@ -496,7 +496,7 @@ COMMENT ON COLUMN pg_tls_certificates.fingerprint IS
 COMMENT ON COLUMN pg_tls_certificates.has_crl IS
 'there is a CRL of this CA, by its key; NULL where no CRLs are used, and for the server''s own chain';
 COMMENT ON COLUMN pg_tls_certificates.problem IS
-'what is wrong with it';
+'what is wrong with it; NULL where nothing is';
 
 CREATE FUNCTION pg_tls_crls(
     OUT source text,
@@ -527,7 +527,7 @@ COMMENT ON VIEW pg_tls_crls IS
 COMMENT ON COLUMN pg_tls_crls.source IS
 'setting whose file it is from';
 COMMENT ON COLUMN pg_tls_crls.file IS
-'path of the file';
+'path of the file, absolute';
 COMMENT ON COLUMN pg_tls_crls.state IS
 'loaded, loaded only (not on disk any more), disk only (also of a directory that is not in force), or on demand (connections look it up in ssl_crl_dir); NULL where it cannot be known what is loaded';
 COMMENT ON COLUMN pg_tls_crls.issuer_dn IS
@@ -547,7 +547,7 @@ COMMENT ON COLUMN pg_tls_crls.status IS
 COMMENT ON COLUMN pg_tls_crls.sha256 IS
 'SHA-256 of the CRL';
 COMMENT ON COLUMN pg_tls_crls.problem IS
-'what is wrong with it';
+'what is wrong with it; NULL where nothing is';
 
 CREATE FUNCTION pg_tls_crl_entries(
     OUT issuer_dn text,
@@ -659,11 +659,11 @@ COMMENT ON VIEW pg_stat_tls_handshakes IS
 COMMENT ON COLUMN pg_stat_tls_handshakes.result IS
 'accepted (TLS established, and authenticated) or failed';
 COMMENT ON COLUMN pg_stat_tls_handshakes.reason IS
-'why they failed';
+'why they failed; NULL for accepted';
 COMMENT ON COLUMN pg_stat_tls_handshakes.count IS
 'how many, since pg_stat_tls_reset(); kept across restarts';
 COMMENT ON COLUMN pg_stat_tls_handshakes.last_time IS
-'when the last one was';
+'when the last one was; NULL if there was none';
 
 CREATE FUNCTION pg_stat_tls_clients(
     OUT usename text,
@@ -695,7 +695,7 @@ COMMENT ON COLUMN pg_stat_tls_clients.client_addr IS
 COMMENT ON COLUMN pg_stat_tls_clients.encryption IS
 'tls, gss, none (TCP in clear text) or local (Unix-domain socket)';
 COMMENT ON COLUMN pg_stat_tls_clients.version IS
-'TLS version';
+'TLS version; like cipher and key_exchange NULL without TLS';
 COMMENT ON COLUMN pg_stat_tls_clients.cipher IS
 'cipher suite';
 COMMENT ON COLUMN pg_stat_tls_clients.key_exchange IS
