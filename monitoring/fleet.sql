@@ -118,7 +118,9 @@ BEGIN
                     RETURN NEXT;
                 WHEN OTHERS THEN
                     GET STACKED DIAGNOSTICS server_error = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
-                    server_error := regexp_replace(trim(server_error || ': ' || detail, ': '), '\s+', ' ', 'g');
+                    -- on one line, and without libpq's advice
+                    server_error := regexp_replace(trim(server_error || ': ' || detail, ': '), '\n\t[^\n]*', '', 'g');
+                    server_error := regexp_replace(server_error, '\s*\n\s*', '; ', 'g');
                     RETURN NEXT;
             END;
             PERFORM dblink_disconnect(c);
