@@ -481,6 +481,7 @@ pgtls_chain_parse(const ChainCopy *copy, X509 **leaf, STACK_OF(X509) **sent)
 	bool		ok;
 
 	*leaf = NULL;
+	pgtls_ossl_watch_memory();
 	*sent = sk_X509_new_null();
 	ok = *sent != NULL;
 	for (int i = 0; ok && i < copy->count; i++)
@@ -499,12 +500,14 @@ pgtls_chain_parse(const ChainCopy *copy, X509 **leaf, STACK_OF(X509) **sent)
 			ok = false;
 		}
 	}
+	/* of a certificate that was read, the key may be missing */
+	if (pgtls_ossl_out_of_memory())
+		ok = false;
 	if (!ok)
 	{
 		X509_free(*leaf);
 		sk_X509_pop_free(*sent, X509_free);
 	}
-	ERR_clear_error();
 	return ok;
 }
 

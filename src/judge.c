@@ -20,6 +20,9 @@
 
 #include "judge.h"
 
+/* Where memory ran out, try again after this time. */
+#define RETRY_INTERVAL	USECS_PER_MINUTE
+
 /* Set by a signal's handler: leave the rest. */
 volatile sig_atomic_t pgtls_judge_stop = false;
 
@@ -56,8 +59,13 @@ judge_chain(SSL_CTX *context, const SessionKey *keys, int n, TimestampTz now,
 	for (int i = 0; i < n && !found; i++)
 		found = pgtls_session_read_chain(&keys[i], &leaf, &sent);
 	if (!found)
+	{
+		if (keys[0].chain != PGTLS_NO_CHAIN)
+			verdict->recheck_at = now + RETRY_INTERVAL;
 		return;
-	(void) pgtls_verify_chain(context, leaf, sent, now, verdict);
+	}
+	if (!pgtls_verify_chain(context, leaf, sent, now, verdict))
+		verdict->recheck_at = now + RETRY_INTERVAL;
 	X509_free(leaf);
 	sk_X509_pop_free(sent, X509_free);
 }
@@ -73,6 +81,7 @@ static void
 settle_verdict(const SessionKey *key, TimestampTz now, Verdict *verdict)
 {
 	bool		known = verdict->known;
+	TimestampTz retry_at = known ? DT_NOEND : verdict->recheck_at;
 
 	if (verdict->chain_status == CHAIN_NOT_CHECKED)
 		return;
@@ -90,7 +99,7 @@ settle_verdict(const SessionKey *key, TimestampTz now, Verdict *verdict)
 	}
 	else
 		memset(verdict, 0, sizeof(*verdict));
-	verdict->recheck_at = key->not_after > now ? key->not_after : DT_NOEND;
+	verdict->recheck_at = Min(retry_at, key->not_after > now ? key->not_after : DT_NOEND);
 }
 
 /*

@@ -515,6 +515,33 @@ pgtls_ossl_reason(void)
 	return reason != NULL ? reason : "no reason given";
 }
 
+/* From now on, remember if memory runs out; for the next one. */
+void
+pgtls_ossl_watch_memory(void)
+{
+	ERR_clear_error();
+	errno = 0;
+}
+
+/*
+ * Whether OpenSSL had too little memory since the last pgtls_ossl_watch_memory().
+ * Empties the error queue.
+ *
+ * In many places OpenSSL says nothing of that, and takes a certificate whose key
+ * it had no memory to decode for one with a weak key, say.  But malloc() leaves
+ * a trace in errno, which a call that succeeds does not touch.
+ */
+bool
+pgtls_ossl_out_of_memory(void)
+{
+	unsigned long error;
+	bool		result = errno == ENOMEM;
+
+	while ((error = ERR_get_error()) != 0)
+		result = result || ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE;
+	return result;
+}
+
 /* Whether OpenSSL keeps to its FIPS provider or module by default. */
 bool
 pgtls_ossl_fips(void)
@@ -526,12 +553,15 @@ pgtls_ossl_fips(void)
 #endif
 }
 
-/* The security level of a server with this cipher list. */
+/*
+ * The security level of a server with this cipher list.  If memory ran out, that
+ * which refuses nobody.
+ */
 int
 pgtls_ossl_security_level(const char *cipher_list)
 {
 	SSL_CTX    *ctx = SSL_CTX_new(TLS_server_method());
-	int			level = 1;
+	int			level = 0;
 
 	if (ctx != NULL)
 	{

@@ -87,6 +87,8 @@ extern bool pgtls_ossl_key_name(X509 *cert, BIO *out);
 extern bool pgtls_ossl_object_dotted(const ASN1_OBJECT *object, BIO *out);
 extern bool pgtls_ossl_object_name(const ASN1_OBJECT *object, BIO *out);
 extern const char *pgtls_ossl_reason(void);
+extern void pgtls_ossl_watch_memory(void);
+extern bool pgtls_ossl_out_of_memory(void);
 extern bool pgtls_ossl_fips(void);
 extern int	pgtls_ossl_security_level(const char *cipher_list);
 extern char *pgtls_ossl_ciphers(const char *list, const char *suites,

@@ -46,6 +46,12 @@ static TimestampTz handshake_time = DT_NOBEGIN;
 /* true while pgtls_verify_chain() runs */
 static bool own_verification = false;
 
+/*
+ * A store by which a verification ran out of memory.  OpenSSL may hold some of
+ * its certificates for invalid from then on, in this process.
+ */
+static const X509_STORE *damaged_store = NULL;
+
 /* What note_crl() passes on to: OpenSSL's own check, or another module's. */
 static X509_STORE_CTX_cert_crl_fn next_cert_crl = NULL;
 
@@ -505,7 +511,8 @@ set_up_by_rfc5280(X509_STORE_CTX *ctx, STACK_OF(X509_CRL) *crls, Pass pass)
 
 /*
  * One run of OpenSSL's verification.  Returns the error, X509_V_OK for none, or
- * -1 if memory ran out.
+ * -1 if memory ran out: that is no refusal, for which a session may be ended,
+ * whatever error OpenSSL made of it.
  */
 static int
 run_verification(const Rules *rules, X509 *leaf, STACK_OF(X509) *sent,
@@ -527,6 +534,7 @@ run_verification(const Rules *rules, X509 *leaf, STACK_OF(X509) *sent,
 									  X509_V_FLAG_CRL_CHECK_ALL);
 	X509_VERIFY_PARAM_set_time(param, (time_t) (timestamptz_to_time_t(now)));
 
+	pgtls_ossl_watch_memory();
 	own_verification = true;
 	if (X509_verify_cert(ctx) > 0)
 		error = X509_V_OK;
@@ -535,12 +543,20 @@ run_verification(const Rules *rules, X509 *leaf, STACK_OF(X509) *sent,
 		error = X509_STORE_CTX_get_error(ctx);
 		if (error == X509_V_OK) /* failed to run, not to verify */
 			error = X509_V_ERR_UNSPECIFIED;
+		if (error == X509_V_ERR_OUT_OF_MEM || pgtls_ossl_out_of_memory())
+			damaged_store = rules->store;
+		if (damaged_store == rules->store)
+			error = -1;
 	}
 	own_verification = false;
 
 	*depth = X509_STORE_CTX_get_error_depth(ctx);
 	if (chain != NULL)
+	{
 		*chain = X509_STORE_CTX_get1_chain(ctx);
+		if (*chain == NULL && error == X509_V_OK)
+			error = -1;
+	}
 
 done:
 	X509_STORE_CTX_free(ctx);
@@ -659,6 +675,8 @@ pgtls_verify_rfc5280(X509 *leaf, STACK_OF(X509) *sent, STACK_OF(X509) *trusted,
 {
 	Rules		rules = {.store = X509_STORE_new(), .crls = crls};
 
+	if (rules.store == damaged_store)
+		damaged_store = NULL;	/* that was another */
 	memset(verdict, 0, sizeof(*verdict));
 	if (rules.store != NULL && add_trusted(rules.store, trusted) &&
 		(sk_X509_CRL_num(crls) == 0 || check_all_crls(rules.store)))
@@ -687,6 +705,8 @@ pgtls_verify_make_context(STACK_OF(X509) *trusted, STACK_OF(X509_CRL) *crls)
 		(void) SSL_CTX_set_cipher_list(ctx, pgtls_cipher_list);
 
 	store = SSL_CTX_get_cert_store(ctx);
+	if (store == damaged_store)
+		damaged_store = NULL;	/* that was another */
 	if (!add_trusted(store, trusted) ||
 		(sk_X509_CRL_num(crls) > 0 && !check_all_crls(store)))
 		goto fail;
