@@ -39,6 +39,9 @@
 /* A CRL of so many entries takes several huge pages. */
 #define LARGE_CRL	50000
 
+/* Longer chains are not followed: there may be circles. */
+#define MAX_CHAIN	20
+
 static bool prepare_context;	/* pg_tls.prepare_context */
 
 /* The chain of the configuration that was prepared last is not from its file. */
@@ -114,49 +117,102 @@ prepare_crls(X509_STORE *store)
 		use_huge_pages();
 }
 
-/* Whether the store has several certificates of the name of one in a chain. */
+/*
+ * Copy to another store what a chain can be built of, from a certificate on.
+ * False where there is a choice between several of a name, which the clock may
+ * change, and if memory ran out.
+ */
 static bool
-has_choice(X509_STORE *store, STACK_OF(X509) *chain)
+copy_issuers(X509_STORE *from, X509_STORE *to, X509 *cert)
 {
-	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
-	bool		result = objects == NULL;
+	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(from);
+	X509	   *last = NULL;
+	bool		ok = objects != NULL;
 
-	for (int i = 0; !result && i < sk_X509_num(chain); i++)
+	for (int n = 0; ok && cert != last; n++)
 	{
-		const X509_NAME *name = X509_get_subject_name(sk_X509_value(chain, i));
-		int			n = 0;
+		const X509_NAME *name = X509_get_issuer_name(cert);
+		X509	   *copy;
 
-		for (int k = 0; k < sk_X509_OBJECT_num(objects); k++)
+		last = cert;
+		for (int i = 0; ok && i < sk_X509_OBJECT_num(objects); i++)
 		{
-			X509	   *cert = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, k));
+			X509	   *issuer = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
 
-			if (cert != NULL && X509_NAME_cmp(X509_get_subject_name(cert), name) == 0)
-				n++;
+			if (issuer == NULL || issuer == last ||
+				X509_NAME_cmp(X509_get_subject_name(issuer), name) != 0)
+				continue;
+			ok = cert == last && n < MAX_CHAIN;
+			cert = issuer;
 		}
-		result = n > 1;
+		if (!ok || cert == last)
+			break;
+		copy = X509_dup(cert);
+		ok = copy != NULL && X509_STORE_add_cert(to, copy);
+		X509_free(copy);
 	}
 	if (objects != NULL)
 		pgtls_ossl_store_objects_free(objects);
-	return result;
+	return ok;
+}
+
+/*
+ * The chain of a certificate as OpenSSL finds it in a store, without the
+ * certificate; NULL if there is a choice, or memory ran out.
+ *
+ * OpenSSL verifies it, and ignores the outcome.  The CRLs have no influence on
+ * which chain is found, so they are left out.
+ *
+ * All of this is done to copies.  What OpenSSL finds out of a certificate it
+ * keeps there, even that it could not find it out for lack of memory; from then
+ * on the certificate is invalid, and nobody who needs it could connect.
+ */
+static STACK_OF(X509) *
+find_chain(X509_STORE *store, X509 *cert)
+{
+	X509	   *copy;
+	X509_STORE *issuers;
+	X509_STORE_CTX *ctx;
+	STACK_OF(X509) *chain = NULL;
+
+	pgtls_ossl_watch_memory();
+	copy = X509_dup(cert);
+	issuers = X509_STORE_new();
+	ctx = X509_STORE_CTX_new();
+	if (copy != NULL && issuers != NULL && ctx != NULL &&
+		X509_STORE_set1_param(issuers, X509_STORE_get0_param(store)) &&
+		X509_VERIFY_PARAM_clear_flags(X509_STORE_get0_param(issuers),
+									  X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL) &&
+		copy_issuers(store, issuers, cert) &&
+		X509_STORE_CTX_init(ctx, issuers, copy, NULL))
+	{
+		(void) X509_verify_cert(ctx);
+		chain = X509_STORE_CTX_get1_chain(ctx);
+		if (chain != NULL)
+			X509_free(sk_X509_shift(chain));
+	}
+	if (pgtls_ossl_out_of_memory())
+	{
+		sk_X509_pop_free(chain, X509_free);
+		chain = NULL;
+	}
+	X509_STORE_CTX_free(ctx);
+	X509_STORE_free(issuers);
+	X509_free(copy);
+	return chain;
 }
 
 /*
  * Build the chain to send, where OpenSSL would do that in the handshake
  * (ssl_add_cert_chain() in its statem_lib.c).
- *
- * That verifies the chain with the flags of the store, and ignores the
- * outcome.  The CRLs have no influence on which chain is found, so they are
- * left out.
  */
 static void
 build_chain(SSL_CTX *context, X509_STORE *store, bool has_crl_dir)
 {
-	X509_VERIFY_PARAM *param = X509_STORE_get0_param(store);
-	unsigned long crl_flags;
+	X509	   *cert = SSL_CTX_get0_certificate(context);
 	STACK_OF(X509) *chain = NULL;
 
-	if (SSL_CTX_get0_certificate(context) == NULL ||
-		(SSL_CTX_get_mode(context) & SSL_MODE_NO_AUTO_CHAIN) != 0)
+	if (cert == NULL || (SSL_CTX_get_mode(context) & SSL_MODE_NO_AUTO_CHAIN) != 0)
 		return;
 	(void) SSL_CTX_get0_chain_certs(context, &chain);
 	if (chain == NULL)
@@ -171,23 +227,11 @@ build_chain(SSL_CTX *context, X509_STORE *store, bool has_crl_dir)
 	if (has_crl_dir)
 		return;
 
-	crl_flags = X509_VERIFY_PARAM_get_flags(param) &
-		(X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
-	if (crl_flags != 0)
-		(void) X509_VERIFY_PARAM_clear_flags(param, crl_flags);
-	(void) SSL_CTX_build_cert_chain(context, SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR |
-									SSL_BUILD_CHAIN_FLAG_CLEAR_ERROR);
-	if (crl_flags != 0)
-		(void) X509_VERIFY_PARAM_set_flags(param, crl_flags);
-
-	/*
-	 * Where there is a choice, the clock may change it: leave it to the
-	 * handshakes.
-	 */
-	if (SSL_CTX_get0_chain_certs(context, &chain) && has_choice(store, chain))
-		(void) SSL_CTX_clear_chain_certs(context);
-	else
+	chain = find_chain(store, cert);
+	if (chain != NULL && SSL_CTX_set0_chain(context, chain))
 		chain_is_built = true;
+	else
+		sk_X509_pop_free(chain, X509_free);
 }
 
 /*
