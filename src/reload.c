@@ -135,6 +135,8 @@ typedef struct LoadState
 	int64		loaded;			/* the attempt that is in force, 0 for none */
 	TimestampTz loaded_at;
 	int			crl_signatures; /* that connections need not verify */
+	bool		unseen;			/* a load whose end could not be seen: what is
+								 * in force is not known until the next */
 	LoadSettings settings;		/* of the load in force */
 } LoadState;
 
@@ -266,6 +268,7 @@ commit_pending(bool now)
 
 	state.loaded = state.pending;
 	state.loaded_at = GetCurrentTimestamp();
+	state.unseen = false;
 	state.settings = pending_settings;
 	loaded_key_file = pending_key_file;
 	loaded_dh_file = pending_dh_file;
@@ -439,6 +442,8 @@ tls_load_begins(SSL_CTX *context, bool isServerStart)
 		pending_context = context;
 		pgtls_signature_load_begins();
 	}
+	else
+		state.unseen = true;	/* no memory for the note */
 	publish(attempt);
 
 	pgtls_verify_watch_store(SSL_CTX_get_cert_store(context));
@@ -516,7 +521,7 @@ pgtls_reload_install_hooks(void)
 int64
 pgtls_reload_generation(void)
 {
-	if (pgtls_sni_is_on() || state.loaded == 0)
+	if (pgtls_sni_is_on() || state.loaded == 0 || state.unseen)
 		return 0;
 	return state.generation;
 }
@@ -578,9 +583,16 @@ pgtls_reload_shmem_init(void *area, bool found)
  * something, or tried to.
  */
 static bool
-sees_loads(const LoadState *s)
+is_hook_called(const LoadState *s)
 {
 	return !EnableSSL || (s->attempts > 0 && !pgtls_sni_is_on());
+}
+
+/* Whether it is known what is in force. */
+static bool
+sees_loads(const LoadState *s)
+{
+	return is_hook_called(s) && !(EnableSSL && s->unseen);
 }
 
 static void
@@ -620,7 +632,7 @@ pgtls_reload_current_generation(void)
 		!pgtls_cell_read(&shared->state_changecount, &shared->state, &s,
 						 offsetof(LoadState, settings)))
 		return 0;
-	return s.loaded != 0 ? s.generation : 0;
+	return s.loaded != 0 && !s.unseen ? s.generation : 0;
 }
 
 /*
@@ -852,6 +864,8 @@ pg_tls_status(PG_FUNCTION_ARGS)
 	Row			row;
 
 	read_state(&s);
+	if (s.unseen)
+		s.loaded = 0;
 	has_last = read_attempt(s.attempts, &last);
 	has_loaded = read_attempt(s.loaded, &loaded);
 
@@ -1057,7 +1071,7 @@ pg_tls_reload(PG_FUNCTION_ARGS)
 	Row			row;
 
 	read_state(&s);
-	if (!sees_loads(&s))
+	if (!is_hook_called(&s))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the outcome of a reload cannot be known"),
