@@ -1200,9 +1200,13 @@ pgtls_certificate_name_field(const X509_NAME *name, const ASN1_OBJECT *type,
 	{
 		const ASN1_STRING *string = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, i));
 
-		ok = (ASN1_STRING_print_ex(bio, string, SLASH_FORM_FLAGS) >= 0 ||
-			  print_string(bio, string)) &&
-			take_text(bio, value);
+		if (ASN1_STRING_print_ex(bio, string, SLASH_FORM_FLAGS) < 0)
+		{
+			/* a part of it may stand there */
+			(void) BIO_reset(bio);
+			ok = print_string(bio, string);
+		}
+		ok = ok && take_text(bio, value);
 		/* an empty value is one */
 		if (ok && *value == NULL)
 			ok = (*value = OPENSSL_zalloc(1)) != NULL;
