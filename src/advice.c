@@ -24,6 +24,7 @@
 #include "certificate.h"
 #include "compat.h"
 #include "crl.h"
+#include "pg_tls.h"
 #include "verify.h"
 
 /* A file in ssl_crl_dir that is larger is not read. */
@@ -233,6 +234,7 @@ pgtls_advice_crls_in_dir(const char *dir, const X509_NAME *issuer)
 			return NULL;
 	}
 
+	pgtls_ossl_watch_memory();
 	store = X509_STORE_new();
 	lookup = X509_STORE_CTX_new();
 	if (store != NULL && lookup != NULL && X509_STORE_load_locations(store, NULL, dir) &&
@@ -240,7 +242,8 @@ pgtls_advice_crls_in_dir(const char *dir, const X509_NAME *issuer)
 		result = X509_STORE_CTX_get1_crls(lookup, name);
 	X509_STORE_CTX_free(lookup);
 	X509_STORE_free(store);
-	ERR_clear_error();
+	if (pgtls_ossl_out_of_memory() && result == NULL)
+		pgtls_out_of_memory();
 	return result;
 }
 

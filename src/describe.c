@@ -245,11 +245,12 @@ get_field_type(const text *field)
 	char	   *name = text_to_cstring(field);
 	ASN1_OBJECT *type = NULL;
 
+	pgtls_ossl_watch_memory();
 	if (strlen(name) < MAX_FIELD_NAME)
 		type = OBJ_txt2obj(name, 0);
-	ERR_clear_error();
 	if (type == NULL)
 	{
+		(void) pgtls_failure_reason();
 		if (strlen(name) >= MAX_FIELD_NAME)
 			name[pg_mbcliplen(name, strlen(name), MAX_FIELD_NAME - 1)] = '\0';
 		ereport(ERROR,
@@ -258,6 +259,7 @@ get_field_type(const text *field)
 				 errdetail("OpenSSL knows no attribute of that name."),
 				 errhint("Use a name such as \"CN\" or \"commonName\", or an object identifier such as \"2.5.4.3\".")));
 	}
+	ERR_clear_error();
 	pfree(name);
 	return type;
 }
@@ -397,10 +399,10 @@ pg_tls_certificate_bytea(PG_FUNCTION_ARGS)
 						   len, PGTLS_MAX_CERTIFICATE),
 				 errhint("TLS libraries take none that is so large.")));
 	InitMaterializedSRF(fcinfo, 0);
-	ERR_clear_error();
+	pgtls_ossl_watch_memory();
 	cert = d2i_X509(NULL, &p, len);
 	if (cert == NULL)
-		invalid_der(value, psprintf("OpenSSL cannot read it: %s.", pgtls_ossl_reason()));
+		invalid_der(value, psprintf("OpenSSL cannot read it: %s.", pgtls_failure_reason()));
 	PG_TRY();
 	{
 		if (p != start + len)

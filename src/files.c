@@ -380,7 +380,7 @@ read_block(const char *name, const unsigned char *data, long len, bool crls, cha
 
 		if (cert != NULL)
 			return make_item(cert, NULL);
-		*problem = psprintf("holds a certificate that cannot be read: %s", pgtls_ossl_reason());
+		*problem = psprintf("holds a certificate that cannot be read: %s", pgtls_failure_reason());
 	}
 	else if (crls && strcmp(name, PEM_STRING_X509_CRL) == 0)
 	{
@@ -397,7 +397,7 @@ read_block(const char *name, const unsigned char *data, long len, bool crls, cha
 		crl = d2i_X509_CRL(NULL, &p, len);
 		if (crl != NULL)
 			return make_item(NULL, crl);
-		*problem = psprintf("holds a CRL that cannot be read: %s", pgtls_ossl_reason());
+		*problem = psprintf("holds a CRL that cannot be read: %s", pgtls_failure_reason());
 	}
 	return NULL;
 }
@@ -423,13 +423,13 @@ read_items(const char *path, struct stat *st, bool crls, char **problem)
 		long		len;
 		FileItem   *item = NULL;
 
-		ERR_clear_error();
 		pgtls_answer_check();
+		pgtls_ossl_watch_memory();
 		if (!PEM_read_bio(bio, &name, &header, &data, &len))
 		{
 			if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
 				*problem = psprintf("block %d in it cannot be read: %s", blocks + 1,
-									pgtls_ossl_reason());
+									pgtls_failure_reason());
 			break;
 		}
 		blocks++;
@@ -505,6 +505,7 @@ read_key(void)
 
 	if (bio == NULL)
 		return;
+	pgtls_ossl_watch_memory();
 	key = PEM_read_bio_PrivateKey(bio, NULL, refuse_passphrase, &asked);
 	if (key != NULL)
 	{
@@ -513,7 +514,10 @@ read_key(void)
 		EVP_PKEY_free(key);
 	}
 	else if (!asked)
+	{
+		(void) pgtls_failure_reason();
 		file->problem = "holds no private key in PEM";
+	}
 	else
 	{
 		file->encrypted = true;
@@ -562,6 +566,7 @@ read_dh_params(void)
 
 	if (bio == NULL)
 		return;
+	pgtls_ossl_watch_memory();
 	while (!file->has_disk_digest && PEM_read_bio(bio, &name, &header, &data, &len))
 	{
 		if (strcmp(name, PEM_STRING_DHPARAMS) == 0 || strcmp(name, PEM_STRING_DHXPARAMS) == 0)
@@ -574,7 +579,10 @@ read_dh_params(void)
 		OPENSSL_free(data);
 	}
 	if (!file->has_disk_digest)
+	{
+		(void) pgtls_failure_reason();
 		file->problem = "holds no parameters in PEM";
+	}
 	BIO_free(bio);
 	ERR_clear_error();
 }
@@ -1270,8 +1278,11 @@ find_crl_issuer(X509_CRL *crl, bool *has_issuer, bool *verified)
 													X509_CRL_get_issuer(crl)) != 0)
 				continue;
 			*has_issuer = true;
+			pgtls_ossl_watch_memory();
 			key = X509_get0_pubkey(item->cert);
 			*verified = key != NULL && X509_CRL_verify(crl, key) == 1;
+			if (!*verified)
+				(void) pgtls_failure_reason();
 			ERR_clear_error();
 			if (*verified)
 				return;

@@ -18,6 +18,7 @@
 #include "compat.h"
 #include "ossl.h"
 #include "pem.h"
+#include "pg_tls.h"
 
 #define BEGIN_MARK		"-----BEGIN "
 #define END_MARK		"-----END "
@@ -276,7 +277,7 @@ next_der(PemInput *input, bool crl, bool trusted, Block *block,
 				 errdetail("It has %zu bytes, and at most %d are read.",
 						   text_len, MAX_CERTIFICATES_TEXT),
 				 errhint("Pass fewer certificates.")));
-	ERR_clear_error();
+	pgtls_ossl_watch_memory();
 	if (!next_block(input, block))
 	{
 		finish(input);
@@ -289,7 +290,7 @@ next_der(PemInput *input, bool crl, bool trusted, Block *block,
 		certificate_too_large(input, block);
 	if (!decode_block(block, der, len))
 		invalid_input(input, block->line, "OpenSSL cannot decode the block: %s.",
-					  pgtls_ossl_reason());
+					  pgtls_failure_reason());
 	if (!crl && *len > PGTLS_MAX_CERTIFICATE)
 	{
 		OPENSSL_free(*der);
@@ -313,7 +314,7 @@ unreadable(const PemInput *input, const Block *block, bool readable)
 		invalid_input(input, block->line, "There is more in the block than one %s.",
 					  is_crl(block) ? "CRL" : "certificate");
 	invalid_input(input, block->line, "OpenSSL cannot read the block of type %s: %s.",
-				  block->label, pgtls_ossl_reason());
+				  block->label, pgtls_failure_reason());
 }
 
 /*
@@ -344,7 +345,11 @@ pgtls_pem_next_certificate(PemInput *input, bool trusted)
 		X509_free(cert);
 		unreadable(input, &block, readable);
 	}
-	ERR_clear_error();
+	if (pgtls_ossl_out_of_memory())
+	{
+		X509_free(cert);
+		pgtls_out_of_memory();
+	}
 	return cert;
 }
 
@@ -375,6 +380,10 @@ pgtls_pem_next_crl(PemInput *input)
 		X509_CRL_free(crl);
 		unreadable(input, &block, readable);
 	}
-	ERR_clear_error();
+	if (pgtls_ossl_out_of_memory())
+	{
+		X509_CRL_free(crl);
+		pgtls_out_of_memory();
+	}
 	return crl;
 }

@@ -98,6 +98,20 @@ pgtls_out_of_memory(void)
 			 errmsg("out of memory")));
 }
 
+/*
+ * Why OpenSSL failed just now; a constant.  Raises an error if it was for lack
+ * of memory, for which nobody's input is to be blamed.  Empties the queue.
+ */
+const char *
+pgtls_failure_reason(void)
+{
+	const char *reason = pgtls_ossl_reason();
+
+	if (pgtls_ossl_out_of_memory())
+		pgtls_out_of_memory();
+	return reason;
+}
+
 /* Refuse to work with another libssl than the one we were built with. */
 static void
 check_openssl(void)

@@ -28,5 +28,6 @@ extern void pgtls_require_preload(void);
 
 /* Raise the error that memory ran out in OpenSSL. */
 pg_noreturn extern void pgtls_out_of_memory(void);
+extern const char *pgtls_failure_reason(void);
 
 #endif							/* PG_TLS_H */
