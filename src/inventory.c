@@ -535,12 +535,15 @@ pgtls_inventory_load(StringInfo buf)
 				bool		found;
 				char	   *entry = find_entry(table, source, &found);
 				Seen		seen;
+				Seen		more;
 
 				/* the second pass brings the newer ones to the front again */
 				if (pass == 1 && found)
 					continue;
+				/* what was saved is not aligned */
 				memcpy(&seen, entry + seen_offset[i], sizeof(seen));
-				add_seen(&seen, found, (Seen *) (source + seen_offset[i]));
+				memcpy(&more, source + seen_offset[i], sizeof(more));
+				add_seen(&seen, found, &more);
 				if (!found)
 					memcpy(entry, source, table->entry_size);
 				memcpy(entry + seen_offset[i], &seen, sizeof(seen));
