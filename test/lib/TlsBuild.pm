@@ -63,7 +63,7 @@ sub available { return defined $ENV{PG_TLS_SRC} && -d "$ENV{PG_TLS_SRC}/src" }
 
 =head2 TlsBuild->new($dir, @options)
 
-Builds in C<$dir>, with these options for the compiler.
+Builds in C<$dir>, with these options for the compiler, and C<$ENV{PG_TLS_COPT}>.
 
 =cut
 
@@ -73,7 +73,7 @@ sub new
 	my $self = bless { dir => $dir }, $class;
 	my $config = $ENV{PG_CONFIG} // 'pg_config';
 	# Its workers are to load this library, too.
-	my @copt = (@options, qq{-DPGTLS_LIBRARY=\\"$dir/pg_tls\\"});
+	my @copt = (@options, $ENV{PG_TLS_COPT} // '', qq{-DPGTLS_LIBRARY=\\"$dir/pg_tls\\"});
 
 	make_path($dir);
 	system('cp', '-r', (map { "$ENV{PG_TLS_SRC}/$_" } qw(Makefile pg_tls.control src)), $dir) == 0

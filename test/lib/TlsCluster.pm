@@ -46,6 +46,10 @@ if set, the directories are kept and told.
 where server logs go, as F<TEST-NAME.log>; else into the directory removed at
 the end.
 
+=item PG_TLS_TIMEOUT
+
+seconds, the default of all deadlines, where servers are slow: 30 if not set.
+
 =item PG_TLS_TEMPLATE
 
 a directory in which the results of initdb are kept for the next test.
@@ -74,7 +78,7 @@ use Time::HiRes qw(sleep time);
 
 use TlsPKI qw(spew);
 
-our $TIMEOUT = 30;    # seconds, default of all deadlines
+our $TIMEOUT = $ENV{PG_TLS_TIMEOUT} // 30;    # seconds, default of all deadlines
 
 my %running;          # weak references to the started clusters
 my %ports;            # taken by this process

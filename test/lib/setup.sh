@@ -10,7 +10,8 @@
 #   setup_install [FLAG...]      builds with those compiler flags, and installs,
 #                                what is in $build
 #
-# as_user runs a command as $user.  PG_MAJOR and PG_CONFIG choose the server.
+# as_user runs a command as $user.  PG_MAJOR and PG_CONFIG choose the server,
+# PG_TLS_COPT has more flags.
 
 # shellcheck shell=bash disable=SC2034
 
@@ -199,7 +200,7 @@ installed() {
 # The map of prefixes makes builds in different directories the same to the
 # byte.  Without LLVM: clang would be needed, for what the server can do without.
 setup_install() {
-	local copt="-ffile-prefix-map=$build=. $*"
+	local copt="-ffile-prefix-map=$build=. $* ${PG_TLS_COPT:-}"
 	local make=(make -s "PG_CONFIG=$pg_config" with_llvm=no "COPT=$copt")
 
 	say "building with $("$pg_config" --version)"
