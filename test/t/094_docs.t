@@ -505,13 +505,7 @@ subtest 'links' => sub {
 
 			next if $file =~ /^https?:/;
 			$links++;
-		  TODO:
-			{
-				# Until these are there.
-				local $TODO = 'another part of the work' if $target =~ m{^(?:SECURITY\.md|monitoring/README\.md|doc/fleet\.md)$} && !-e "$src/$target";
-
-				ok(-e "$src/$target", "$document: $target exists");
-			}
+			ok(-e "$src/$target", "$document: $target exists");
 			ok($anchors{$target}{$anchor}, "$document: $target has #$anchor") if defined $anchor && $anchors{$target};
 		}
 	}
