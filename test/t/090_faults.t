@@ -253,6 +253,7 @@ subtest 'immediate shutdown in the middle of everything' => sub {
 			# reloads from another process, until the server is gone; each runs the
 			# command for the passphrase, and if they came faster, the postmaster
 			# would do nothing else
+			local $SIG{TERM} = 'DEFAULT';
 			1 while $c->reload && select(undef, undef, undef, 0.2) == 0;
 			POSIX::_exit(0);
 		}
