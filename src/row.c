@@ -39,24 +39,23 @@ pgtls_row_begin(Row *row)
 static void
 check(const Row *row, TupleDesc tupdesc)
 {
-	char	   *detail = NULL;
+	bool		same_number = tupdesc->natts == row->natts;
+	int			fitting = 0;
 
-	if (tupdesc->natts != row->natts)
-		detail = psprintf("The library has %d columns where SQL expects %d.",
-						  row->natts, tupdesc->natts);
-	for (int i = 0; detail == NULL && i < row->natts; i++)
-	{
-		Oid			type = TupleDescAttr(tupdesc, i)->atttypid;
-
-		if (!row->nulls[i] && row->types[i] != type)
-			detail = psprintf("The library has type %s in column %d where SQL expects %s.",
-							  format_type_be(row->types[i]), i + 1, format_type_be(type));
-	}
-	if (detail != NULL)
+	while (same_number && fitting < row->natts &&
+		   (row->nulls[fitting] ||
+			row->types[fitting] == TupleDescAttr(tupdesc, fitting)->atttypid))
+		fitting++;
+	if (!same_number || fitting < row->natts)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("objects of extension \"pg_tls\" do not fit the loaded library"),
-				 errdetail_internal("%s", detail),
+				 same_number ?
+				 errdetail("The library has type %s in column %d where SQL expects %s.",
+						   format_type_be(row->types[fitting]), fitting + 1,
+						   format_type_be(TupleDescAttr(tupdesc, fitting)->atttypid)) :
+				 errdetail("The library has %d columns where SQL expects %d.",
+						   row->natts, tupdesc->natts),
 				 errhint("Run ALTER EXTENSION pg_tls UPDATE, or restart the server if the library was replaced.")));
 }
 

@@ -513,7 +513,10 @@ subtest 'links' => sub {
 };
 
 subtest 'names in all documents' => sub {
-	my %known = map { $_ => 1 } @view_names, all('SELECT name FROM pg_settings'), all("SELECT proname FROM pg_proc WHERE proname LIKE 'pg\\_%'"), 'pg_tls';
+	my %known = map { $_ => 1 } @view_names, all('SELECT name FROM pg_settings'), all("SELECT proname FROM pg_proc WHERE proname LIKE 'pg\\_%'"), 'pg_tls', 'pg_tls.control';
+
+	# metrics, which the test of the monitoring holds against what is scraped
+	$known{$_} = 1 for map { slurp("$src/monitoring/$_") =~ /\b(pg_tls_\w+)/g } qw(alerts.yml dashboard.json);
 
 	foreach my $document (@documents)
 	{
