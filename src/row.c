@@ -97,6 +97,13 @@ pgtls_row_null(Row *row)
 	add(row, InvalidOid, (Datum) 0, true);
 }
 
+/* A column of another row, whose value lives as long as this one. */
+void
+pgtls_row_copy(Row *row, const Row *from, int column)
+{
+	add(row, from->types[column], from->values[column], from->nulls[column]);
+}
+
 void
 pgtls_row_bool(Row *row, bool value)
 {

@@ -29,6 +29,7 @@ typedef struct Row
 
 extern void pgtls_row_begin(Row *row);
 extern void pgtls_row_null(Row *row);
+extern void pgtls_row_copy(Row *row, const Row *from, int column);
 extern void pgtls_row_bool(Row *row, bool value);
 extern void pgtls_row_int(Row *row, int32 value);
 extern void pgtls_row_bigint(Row *row, int64 value);

@@ -788,12 +788,65 @@ add_verdict_columns(Row *row, const Verdict *verdict)
 	pgtls_row_time(row, verdict->checked_at);
 }
 
+/*
+ * Columns of a certificate that take long to make, kept for the sessions with
+ * the same one that follow.
+ */
+typedef struct CertificateColumns
+{
+	MemoryContext context;		/* of the values */
+	bool		known;
+	unsigned char fingerprint[PGTLS_SHA256_LEN];
+	Row			row;
+} CertificateColumns;
+
+typedef enum CertificateColumn
+{
+	COLUMN_SERIAL, COLUMN_SAN, COLUMN_FINGERPRINT, COLUMN_EKU
+} CertificateColumn;
+
+static void
+begin_columns(CertificateColumns *columns)
+{
+	columns->known = false;
+	columns->context = AllocSetContextCreate(CurrentMemoryContext, "pg_stat_tls certificate",
+											 ALLOCSET_SMALL_SIZES);
+}
+
+static void
+add_column(Row *row, CertificateColumns *columns, const SessionInfo *info,
+		   CertificateColumn which)
+{
+	if (!info->certificate_read)
+	{
+		pgtls_row_null(row);
+		return;
+	}
+	if (!columns->known ||
+		memcmp(columns->fingerprint, info->fingerprint, sizeof(info->fingerprint)) != 0)
+	{
+		MemoryContext oldcontext;
+
+		columns->known = false;
+		MemoryContextReset(columns->context);
+		oldcontext = MemoryContextSwitchTo(columns->context);
+		pgtls_row_begin(&columns->row);
+		pgtls_row_numeric(&columns->row, get_text(info, TEXT_SERIAL));
+		pgtls_row_list(&columns->row, get_text(info, TEXT_CLIENT_SAN));
+		pgtls_row_hex(&columns->row, info->fingerprint, sizeof(info->fingerprint));
+		pgtls_row_list(&columns->row, get_text(info, TEXT_CLIENT_EKU));
+		MemoryContextSwitchTo(oldcontext);
+		memcpy(columns->fingerprint, info->fingerprint, sizeof(info->fingerprint));
+		columns->known = true;
+	}
+	pgtls_row_copy(row, &columns->row, which);
+}
+
 /* The columns of pg_stat_tls, in their order. */
 static void
-make_row(Row *row, SessionInfo *info, TimestampTz now)
+make_row(Row *row, SessionInfo *info, TimestampTz now, CertificateColumns *columns)
 {
 	bool		tls = info->encryption == ENCRYPTION_TLS;
-	bool		cert = info->certificate_read;
 
 	pgtls_row_begin(row);
 	pgtls_row_int(row, info->pid);
@@ -805,7 +858,7 @@ make_row(Row *row, SessionInfo *info, TimestampTz now)
 	else
 		pgtls_row_null(row);
 	pgtls_row_text_in_place(row, get_value(info, TEXT_CLIENT_DN));
-	pgtls_row_numeric(row, get_text(info, TEXT_SERIAL));
+	add_column(row, columns, info, COLUMN_SERIAL);
 	pgtls_row_text_in_place(row, get_value(info, TEXT_ISSUER_DN));
 
 	pgtls_row_text(row, encryption_names[info->encryption]);
@@ -824,13 +877,10 @@ make_row(Row *row, SessionInfo *info, TimestampTz now)
 	pgtls_row_bool(row, info->has_certificate);
 	pgtls_row_text_in_place(row, get_value(info, TEXT_CLIENT_CN));
 	pgtls_row_text_in_place(row, get_value(info, TEXT_CLIENT_DN_RFC2253));
-	pgtls_row_list(row, get_text(info, TEXT_CLIENT_SAN));
-	if (cert)
-		pgtls_row_hex(row, info->fingerprint, sizeof(info->fingerprint));
-	else
-		pgtls_row_null(row);
+	add_column(row, columns, info, COLUMN_SAN);
+	add_column(row, columns, info, COLUMN_FINGERPRINT);
 	pgtls_row_text_in_place(row, get_value(info, TEXT_CLIENT_KEY));
-	pgtls_row_list(row, get_text(info, TEXT_CLIENT_EKU));
+	add_column(row, columns, info, COLUMN_EKU);
 	pgtls_row_time(row, info->not_before);
 	pgtls_row_time(row, info->not_after);
 
@@ -878,11 +928,13 @@ pg_stat_tls(PG_FUNCTION_ARGS)
 	MemoryContext row_context,
 				oldcontext;
 	SessionInfo *info;
+	CertificateColumns columns;
 
 	pgtls_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
 
 	info = palloc(sizeof(SessionInfo));
+	begin_columns(&columns);
 	row_context = AllocSetContextCreate(CurrentMemoryContext, "pg_stat_tls row",
 										ALLOCSET_DEFAULT_SIZES);
 	oldcontext = MemoryContextSwitchTo(row_context);
@@ -894,7 +946,7 @@ pg_stat_tls(PG_FUNCTION_ARGS)
 		if (!read_slot(i, info) || !may_see(info, reads_all))
 			continue;
 		read_later_verdict(i, info);
-		make_row(&row, info, now);
+		make_row(&row, info, now, &columns);
 		pgtls_row_store(&row, rsinfo);
 		MemoryContextReset(row_context);
 	}
@@ -916,12 +968,14 @@ pg_tls_session(PG_FUNCTION_ARGS)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	SessionInfo *info;
+	CertificateColumns columns;
 	Row			row;
 
 	if (MyProcPort == NULL)
 		PG_RETURN_NULL();
 
 	info = palloc(sizeof(SessionInfo));
+	begin_columns(&columns);
 	if (slots != NULL && read_slot(MyProcNumber, info) && info->pid == MyProcPid)
 		read_later_verdict(MyProcNumber, info);
 	else
@@ -931,7 +985,7 @@ pg_tls_session(PG_FUNCTION_ARGS)
 		if (info->has_certificate)
 			(void) pgtls_verify_again(MyProcPort->ssl, now, &info->verdict);
 	}
-	make_row(&row, info, now);
+	make_row(&row, info, now, &columns);
 	PG_RETURN_DATUM(pgtls_row_return(&row, fcinfo));
 }
 
