@@ -385,9 +385,13 @@ advise_on_key(List *list, X509 *cert, const char *what)
 static bool
 has_host_name(X509 *cert)
 {
-	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+	GENERAL_NAMES *names;
 	bool		result = false;
 
+	pgtls_ossl_watch_memory();
+	names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+	if (names == NULL)
+		(void) pgtls_failure_reason();
 	for (int i = 0; !result && i < sk_GENERAL_NAME_num(names); i++)
 	{
 		int			type = sk_GENERAL_NAME_value(names, i)->type;

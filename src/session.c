@@ -357,12 +357,19 @@ put_bytes(SessionInfo *info, SessionText field, const char *bytes, int len,
 	ERR_clear_error();
 }
 
+/* A text, NULL for none; also for one that does not lie in what was copied. */
 static const text *
 get_value(const SessionInfo *info, SessionText field)
 {
-	int			offset = info->text[field];
+	int			offset = (int) info->text[field] - 1;
+	int			room = (int) info->used - offset;
+	const text *value = (const text *) (info->space + offset);
 
-	return offset == 0 || offset > info->used ? NULL : (const text *) (info->space + offset - 1);
+	if (offset < 0 || offset % sizeof(int32) != 0 || room <= VARHDRSZ ||
+		VARSIZE(value) < VARHDRSZ || VARSIZE(value) >= (Size) room ||
+		((const char *) value)[VARSIZE(value)] != '\0')
+		return NULL;
+	return value;
 }
 
 static const char *

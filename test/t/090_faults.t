@@ -68,7 +68,7 @@ ok($c->poll_query(q{SELECT count(*) > 0 FROM pg_stat_tls_client_certificates}, '
 my $postmaster = $c->pid;
 
 subtest 'full disk' => sub {
-	my $save = $c->datadir . '/pg_stat/pg_tls.stat';
+	my $save = $c->datadir . '/pg_stat_tmp/pg_tls.stat';
 	my $before = slurp($save);
 	my $monitor = q1('SELECT monitor_pid FROM pg_tls_status');
 
@@ -82,7 +82,7 @@ subtest 'full disk' => sub {
 		}
 		else
 		{
-			chmod 0500, $c->datadir . '/pg_stat' or die $!;
+			chmod 0500, $c->datadir . '/pg_stat_tmp' or die $!;
 		}
 		q1('SELECT pg_stat_tls_reset()');    # saves at once
 		ok($c->wait_for_log(
@@ -91,7 +91,7 @@ subtest 'full disk' => sub {
 			"$way: the log says so");
 		clients_connect($way);
 		is(slurp($save), $before, '... the file is as it was');
-		chmod 0700, $c->datadir . '/pg_stat' or die $!;
+		chmod 0700, $c->datadir . '/pg_stat_tmp' or die $!;
 		ok(!-l "$save.tmp", '... and nothing is left beside it');
 	}
 	is(q1('SELECT monitor_pid FROM pg_tls_status'), $monitor, 'the monitor lives');

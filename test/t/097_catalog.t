@@ -543,6 +543,6 @@ like(($c->psql('SELECT 1', user => 'in_clear', password => 'right', ssl => 'disa
 $victim->close;
 $_->close for values %session;
 $c->stop;
-is(sprintf('%04o', (stat $c->datadir . '/pg_stat/pg_tls.stat')[2] & 07777), '0600', 'what is kept across restarts is the server\'s own');
+is(sprintf('%04o', (stat $c->datadir . '/pg_stat_tmp/pg_tls.stat')[2] & 07777), '0600', 'what is kept across restarts is the server\'s own');
 
 done_testing();
