@@ -86,8 +86,8 @@ subtest 'full disk' => sub {
 		}
 		q1('SELECT pg_stat_tls_reset()');    # saves at once
 		ok($c->wait_for_log(
-				$way eq 'no space' ? qr/LOG:  could not write file "pg_stat\/pg_tls.stat.tmp": No space left on device/ :
-				  qr/LOG:  could not write file "pg_stat\/pg_tls.stat.tmp": Permission denied/, $mark),
+				$way eq 'no space' ? qr/LOG:  could not write file "pg_stat_tmp\/pg_tls.stat.tmp": No space left on device/ :
+				  qr/LOG:  could not write file "pg_stat_tmp\/pg_tls.stat.tmp": Permission denied/, $mark),
 			"$way: the log says so");
 		clients_connect($way);
 		is(slurp($save), $before, '... the file is as it was');
