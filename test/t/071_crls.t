@@ -467,14 +467,13 @@ sub workers
 subtest 'a large CRL' => sub {
 	my $n = 100_000;
 	my $large = $pki->large_crl('root', $n, out => "$dir/large.crl");
-	my $sum = 0;
 
 	load_crls($large);
 	is($s->query('SELECT revoked, status, state FROM pg_tls_crls'), $n + 3 . '|current|loaded', 'shown');
 	is($s->query('SELECT count(*), count(DISTINCT serial), count(DISTINCT serial_hex), count(*) FILTER (WHERE reason = $$keyCompromise$$), min(issuer_dn) FROM pg_tls_crl_entries()'),
 		join('|', ($n + 3) x 3, 3, '/CN=root'), 'all entries');
-	is($s->query(q{SELECT sum(serial - from_hex('7f000000000000')) FROM pg_tls_crl_entries() WHERE reason IS NULL}),
-		do { $sum += ($_ << 16) + ($_ * 7919 & 0xffff) for 1 .. $n; $sum }, '... and each with its own number');
+	is($s->query('SELECT sum(serial % (1 << 20)) FROM pg_tls_crl_entries() WHERE reason IS NULL'),
+		$n * ($n + 1) / 2, '... and each with its own number');
 
 	# Replaced while it is read: by rename, it is one or the other.
 	my $small = $pki->crl_path('root');

@@ -140,6 +140,11 @@ WITH member AS (
     UNION ALL
     SELECT classid, objid, 0, 'unknown kind', NULL FROM member
     WHERE classid NOT IN ('pg_proc'::regclass, 'pg_class'::regclass)
+      -- since 17, types of rows are members, and their arrays
+      AND NOT EXISTS (
+        SELECT FROM pg_type t LEFT JOIN pg_type element ON element.oid = t.typelem
+        WHERE classid = 'pg_type'::regclass AND t.oid = objid
+          AND (t.typrelid <> 0 OR element.typrelid <> 0))
     UNION ALL
     -- what scripts leave behind
     SELECT 'pg_class'::regclass, oid, 0, 'exists', NULL FROM pg_class WHERE oid >= 16384
