@@ -16,6 +16,7 @@ my $pki = TlsPKI->default_set("$dir/pki");
 # the first to end
 $pki->crl('int', next_update => 7 * 86400);
 $pki->crl_file("$dir/pki/crls.pem", 'root', 'int');
+$pki->sign_again('alice', not_after => 14 * 86400);
 
 my $c = TlsCluster->new(ssl => 1, pki => $pki);
 my ($rc) = slurp('doc/psql.md') =~ /^```\n(\\x auto\n.*?)^```\n/ms;
