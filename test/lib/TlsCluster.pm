@@ -201,6 +201,27 @@ sub new
 	return $self;
 }
 
+=head2 $c->follow($primary, user => ..., cert => ...)
+
+Makes of a server that does not run a standby of another that does, by
+pg_basebackup; the options are those of C<connstr>.
+
+=cut
+
+sub follow
+{
+	my ($self, $primary, %opts) = @_;
+	my $out = '';
+
+	remove_tree($self->datadir);
+	IPC::Run::run([
+			$self->pg_config('bindir') . '/pg_basebackup', '-R', '-X', 'stream', '-c', 'fast', '--no-sync',
+			'-D', $self->datadir, '-d', $primary->connstr(%opts, dbname => undef) ],
+		'>&', \$out) or croak $out;
+	$self->set_conf({});
+	return;
+}
+
 =head2 $c->start(fail_ok => 1, env => {...}), stop($mode), restart($mode), reload
 
 start waits until connections are accepted.  When it fails it dies showing the

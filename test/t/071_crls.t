@@ -6,7 +6,7 @@ use strict;
 use warnings;
 
 use File::Copy qw(copy);
-use File::Path qw(make_path remove_tree);
+use File::Path qw(make_path);
 use File::Temp ();
 use IPC::Run ();
 use POSIX ();
@@ -566,15 +566,10 @@ subtest 'a large CRL' => sub {
 
 subtest 'on a standby' => sub {
 	my $standby = TlsCluster->new(name => 'standby', ssl => 1, pki => $pki, ca => "$dir/ca.pem", crl => "$dir/crls.pem", conf => { hot_standby => 'on' });
-	my $datadir = $standby->datadir;
-	my $out = '';
 
 	spew($path, map { slurp($pki->crl_path($_)) } qw(root ended forged));
 	load();
-	remove_tree($datadir);
-	IPC::Run::run([ $c->pg_config('bindir') . '/pg_basebackup', '-d', $c->connstr(unix => 1, dbname => undef), '-D', $datadir, '-R', '-X', 'stream', '-c', 'fast', '--no-sync' ],
-		'>&', \$out) or die $out;
-	$standby->set_conf({});
+	$standby->follow($c, unix => 1);
 	$standby->start;
 
 	my $there = $standby->session(unix => 1);

@@ -4,9 +4,8 @@
 use strict;
 use warnings;
 
-use File::Path qw(make_path remove_tree);
+use File::Path qw(make_path);
 use File::Temp ();
-use IPC::Run ();
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -47,13 +46,7 @@ SQL
 
 setup($_) for $primary, $third;
 
-my $out = '';
-remove_tree($standby->datadir);
-IPC::Run::run([
-		$primary->pg_config('bindir') . '/pg_basebackup', '-R', '-X', 'stream', '-c', 'fast', '--no-sync',
-		'-D', $standby->datadir, '-d', $primary->connstr(user => 'repl', cert => 'repl', dbname => undef) ],
-	'>&', \$out) or die $out;
-$standby->set_conf({});
+$standby->follow($primary, user => 'repl', cert => 'repl');
 $standby->start;
 ok($primary->poll_query(
 		"SELECT ssl FROM pg_stat_tls JOIN pg_stat_replication USING (pid) WHERE usename = 'repl'", 't', unix => 1),

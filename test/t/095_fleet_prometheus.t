@@ -4,7 +4,7 @@
 use strict;
 use warnings;
 
-use File::Path qw(make_path remove_tree);
+use File::Path qw(make_path);
 use File::Temp ();
 use HTTP::Tiny;
 use IPC::Run ();
@@ -55,12 +55,7 @@ foreach my $c ($primary, $third)
 
 my $out = '';
 
-remove_tree($standby->datadir);
-IPC::Run::run([
-		$primary->pg_config('bindir') . '/pg_basebackup', '-R', '-X', 'stream', '-c', 'fast', '--no-sync',
-		'-D', $standby->datadir, '-d', $primary->connstr(user => 'repl', cert => 'repl', dbname => undef) ],
-	'>&', \$out) or die $out;
-$standby->set_conf({});
+$standby->follow($primary, user => 'repl', cert => 'repl');
 $standby->start;
 
 # -------------------------------------------------------- the recipe's own files
