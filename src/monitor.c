@@ -10,7 +10,7 @@
  * changed, or what is loaded of them may soon end.
  *
  * The verifier is a process that the monitor has started when the verdicts on
- * connected sessions may have changed: after a reload, when the clock brings
+ * connected sessions may have changed: when there are such, after a reload, when the clock brings
  * a change, or when files appeared in ssl_crl_dir.  It is forked from the
  * postmaster, after a load that was under way, and so inherits the trust
  * store that the server uses; it judges the sessions by that, ends those that
@@ -26,6 +26,7 @@
 
 #include "common/hashfn.h"
 #include "pgstat.h"
+#include "postmaster/postmaster.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -91,6 +92,9 @@ typedef struct MonitorShared
 	 * that any verdict may change; a TimestampTz.  Written by the verifier.
 	 */
 	pg_atomic_uint64 next_change;
+
+	/* Generation of that store. */
+	pg_atomic_uint64 next_change_generation;
 } MonitorShared;
 
 static MonitorShared *shared = NULL;	/* NULL without preloading */
@@ -139,6 +143,7 @@ pgtls_monitor_shmem_init(void *area, bool found)
 	{
 		memset(shared, 0, sizeof(MonitorShared));
 		pg_atomic_init_u64(&shared->next_change, (uint64) DT_NOEND);
+		pg_atomic_init_u64(&shared->next_change_generation, PG_UINT64_MAX);
 		shared->verifier_lock = &(GetNamedLWLockTranche("pg_tls"))[PGTLS_LOCK_VERIFIER].lock;
 	}
 }
@@ -309,9 +314,13 @@ pgtls_verifier_main(Datum arg)
 		 * was cut short leaves the moment as it is, so that another follows.
 		 */
 		if (!pgtls_judge_stop)
+		{
 			pg_atomic_write_u64(&shared->next_change, (uint64)
 								(context == NULL ? DT_NOEND :
 								 pgtls_verify_next_change(SSL_CTX_get_cert_store(context), now)));
+			pg_atomic_write_u64(&shared->next_change_generation,
+								(uint64) pgtls_reload_generation());
+		}
 	}
 	else
 		forget_verdicts();
@@ -465,22 +474,38 @@ start_workers(long *timeout)
 	return idle;
 }
 
-/* Want the verifier if verdicts are due; or else lower the timeout to when. */
+/*
+ * Want the verifier if verdicts are due; or else lower the timeout to when.
+ *
+ * "reloading": the server reloads its configuration.  The postmaster passes the
+ * signal on before it loads the TLS files, and starts workers only after that.
+ * Where there are no sessions to judge, no worker is started: each costs the
+ * postmaster a fork.  The first session that comes has it made up for.  But
+ * where nothing was loaded before, only a fork tells how the load has ended
+ * (reload.c).
+ */
 static void
-look_for_due_verdicts(long *timeout)
+look_for_due_verdicts(bool reloading, long *timeout)
 {
+	int			judged;
 	int			pending;
-	TimestampTz next = pgtls_session_next_check(pgtls_reload_current_generation(),
+	int64		generation = pgtls_reload_current_generation();
+	TimestampTz next = pgtls_session_next_check(generation,
 												pgtls_reload_current_crl_changes(),
-												&pending);
+												&judged, &pending);
 	TimestampTz next_change = (TimestampTz) pg_atomic_read_u64(&shared->next_change);
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (!pgtls_reload_is_seen())
-		return;					/* there is nothing to judge by */
+	if (reloading && (judged > 0 || (EnableSSL && generation == 0)))
+		want_verifier(JUDGE_DUE);
+	if (!pgtls_reload_is_seen() || judged == 0)
+		return;					/* there is nothing to judge by, or nobody */
+	if (is_running(&verifier))
+		return;					/* its end will have us look again */
 	if (next_change <= now)
 		want_verifier(JUDGE_ALL);
-	else if (next <= now)
+	else if (next <= now ||
+			 pg_atomic_read_u64(&shared->next_change_generation) != (uint64) generation)
 		want_verifier(JUDGE_DUE);
 	next = Min(next, next_change);
 	if (next > now && next != DT_NOEND)
@@ -533,24 +558,20 @@ pgtls_monitor_main(Datum arg)
 	{
 		long		timeout = Min(watch_interval, SAVE_INTERVAL / 1000);
 		uint64		new_crl_dir;
+		bool		reloading = ConfigReloadPending;
 
-		if (ConfigReloadPending)
+		if (reloading)
 		{
-			/*
-			 * The postmaster passes the signal on before it loads the TLS
-			 * files, and starts workers only after that.
-			 */
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
-			timeout = Min(watch_interval, SAVE_INTERVAL / 1000);
-			want_verifier(JUDGE_DUE);
-			pgtls_watch_settings_changed();
+			timeout = Min(watch_interval, RETRY_INTERVAL);	/* see what comes of it */
+			pgtls_watch_reloading();
 		}
 		new_crl_dir = crl_dir_state();
 		if (new_crl_dir != crl_dir)
 			pgtls_reload_count_crl_change();
 		crl_dir = new_crl_dir;
-		look_for_due_verdicts(&timeout);
+		look_for_due_verdicts(reloading, &timeout);
 
 		if (shared->save_soon || GetCurrentTimestamp() >= next_save)
 		{

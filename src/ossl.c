@@ -639,3 +639,24 @@ pgtls_ossl_store_objects_free(STACK_OF(X509_OBJECT) *objects)
 	sk_X509_OBJECT_pop_free(objects, X509_OBJECT_free);
 #endif
 }
+
+/*
+ * Replace a CRL of a store, which is freed, by another.  False where OpenSSL
+ * has no way.  Not while somebody else uses the store.
+ */
+bool
+pgtls_ossl_store_replace_crl(X509_STORE *store, const X509_CRL *crl, X509_CRL *by)
+{
+#ifdef HAVE_X509_STORE_GET0_OBJECTS
+	STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
+
+	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
+	{
+		X509_OBJECT *object = sk_X509_OBJECT_value(objects, i);
+
+		if (X509_OBJECT_get0_X509_CRL(object) == crl)
+			return X509_OBJECT_set1_X509_CRL(object, by);
+	}
+#endif
+	return false;
+}

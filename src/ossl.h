@@ -43,6 +43,11 @@
 #define HAVE_X509_STORE_GET1_OBJECTS 1
 #endif
 
+/* A store's objects are for changing: X509_STORE_get0_objects() */
+#if OPENSSL_VERSION_NUMBER < 0x40000000L
+#define HAVE_X509_STORE_GET0_OBJECTS 1
+#endif
+
 /* 3.0: the functions of an X509_CRL_METHOD take pointers to constants */
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
 #define PGTLS_CRL_METHOD_CONST	const
@@ -95,5 +100,6 @@ extern char *pgtls_ossl_ciphers(const char *list, const char *suites,
 								int min_version, int max_version);
 extern STACK_OF(X509_OBJECT) *pgtls_ossl_store_objects(X509_STORE *store);
 extern void pgtls_ossl_store_objects_free(STACK_OF(X509_OBJECT) *objects);
+extern bool pgtls_ossl_store_replace_crl(X509_STORE *store, const X509_CRL *crl, X509_CRL *by);
 
 #endif							/* PGTLS_OSSL_H */

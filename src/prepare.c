@@ -7,7 +7,9 @@
  * server that forks, that is in each connection, and each does them for
  * itself:
  *
- *	- A CRL's entries are sorted at the first look-up in it.
+ *	- A CRL's entries are sorted at the first look-up in it.  A CRL that is
+ *	  the same as the one before the load is not sorted again: that one takes
+ *	  its place.
  *	- Where ssl_cert_file has one certificate and no chain, the chain that goes
  *	  to the client is built at each handshake, from ssl_ca_file, and in doing
  *	  so verified, with all CRL checks, although nothing depends on the outcome.
@@ -47,6 +49,24 @@ static bool prepare_context;	/* pg_tls.prepare_context */
 /* The chain of the configuration that was prepared last is not from its file. */
 static bool chain_is_built = false;
 
+/* The trust store of that configuration, NULL for none. */
+static X509_STORE *prepared_store = NULL;
+
+/* The chain that was built last, and of what; also for the load after it. */
+static struct
+{
+	X509	   *cert;
+	STACK_OF(X509) *issuers;
+	STACK_OF(X509) *chain;		/* NULL if memory ran out */
+}			built;
+
+/* An entry of a CRL, and what it is to be sorted by. */
+typedef struct KeyedEntry
+{
+	uint64		key;
+	X509_REVOKED *entry;
+} KeyedEntry;
+
 void
 pgtls_prepare_define_settings(void)
 {
@@ -85,54 +105,242 @@ use_huge_pages(void)
 #endif
 }
 
+static bool
+is_large(X509_CRL *crl)
+{
+	return sk_X509_REVOKED_num(X509_CRL_get_REVOKED(crl)) >= LARGE_CRL;
+}
+
+/* The order of serial numbers, as far as that many bits tell: by length first. */
+static uint64
+key_of_serial(const X509_REVOKED *entry)
+{
+	const ASN1_INTEGER *serial = X509_REVOKED_get0_serialNumber(entry);
+	const unsigned char *data = ASN1_STRING_get0_data(serial);
+	int			len = ASN1_STRING_length(serial);
+	uint64		key = Min(len, 255);
+
+	for (int i = 0; i < 7; i++)
+		key = key << 8 | (i < len ? data[i] : 0);
+	return key;
+}
+
+static uint64
+key_of_address(const X509_REVOKED *entry)
+{
+	return (uint64) (uintptr_t) entry;
+}
+
 /*
- * Look something up in each CRL of the store, which sorts it, and let large ones
- * lie in memory as they should.
+ * Sort by the keys, from their last digit to the first, and keep the order of
+ * equal ones.  Returns which of the two arrays has the result.
+ */
+static KeyedEntry *
+radix_sort(KeyedEntry *entries, KeyedEntry *other, int n)
+{
+	const int	digit_bits = 11;
+	const uint64 digit_mask = (1 << 11) - 1;
+
+	for (int shift = 0; shift < 64; shift += digit_bits)
+	{
+		int			place[1 << 11] = {0};
+		int			sum = 0;
+		KeyedEntry *result = other;
+
+		for (int i = 0; i < n; i++)
+			place[(entries[i].key >> shift) & digit_mask]++;
+		if (place[(entries[0].key >> shift) & digit_mask] == n)
+			continue;
+		for (int digit = 0; digit <= (int) digit_mask; digit++)
+		{
+			int			count = place[digit];
+
+			place[digit] = sum;
+			sum += count;
+		}
+		for (int i = 0; i < n; i++)
+			result[place[(entries[i].key >> shift) & digit_mask]++] = entries[i];
+		other = entries;
+		entries = result;
+	}
+	return entries;
+}
+
+/* Reorder the entries of a CRL; leaves them as they are if memory is short. */
+static void
+order_entries(X509_CRL *crl, uint64 (*get_key) (const X509_REVOKED *))
+{
+	STACK_OF(X509_REVOKED) *entries = X509_CRL_get_REVOKED(crl);
+	int			n = sk_X509_REVOKED_num(entries);
+	KeyedEntry *keyed = malloc(2 * n * sizeof(KeyedEntry));
+	KeyedEntry *ordered;
+
+	if (keyed == NULL)
+		return;
+	for (int i = 0; i < n; i++)
+	{
+		keyed[i].entry = sk_X509_REVOKED_value(entries, i);
+		keyed[i].key = get_key(keyed[i].entry);
+	}
+	ordered = radix_sort(keyed, keyed + n, n);
+	for (int i = 0; i < n; i++)
+		(void) sk_X509_REVOKED_set(entries, i, ordered[i].entry);
+	free(keyed);
+}
+
+/*
+ * Sort a CRL's entries, by a look-up of any serial number.  What is in order
+ * already takes OpenSSL half as long.
+ */
+static void
+sort_entries(X509_CRL *crl, ASN1_INTEGER *serial)
+{
+	X509_REVOKED *revoked;
+
+	if (is_large(crl) && !sk_X509_REVOKED_is_sorted(X509_CRL_get_REVOKED(crl)))
+		order_entries(crl, key_of_serial);
+	(void) X509_CRL_get0_by_serial(crl, &revoked, serial);
+}
+
+/* Whether two encodings are the same; frees them. */
+static bool
+is_same_der(unsigned char *a, int a_len, unsigned char *b, int b_len)
+{
+	bool		same = a_len > 0 && a_len == b_len && memcmp(a, b, a_len) == 0;
+
+	OPENSSL_free(a);
+	OPENSSL_free(b);
+	return same;
+}
+
+static bool
+is_same_crl(X509_CRL *a, X509_CRL *b)
+{
+	unsigned char *a_der = NULL;
+	unsigned char *b_der = NULL;
+	int			a_len;
+	int			b_len;
+
+	if (X509_CRL_match(a, b) != 0)
+		return false;			/* by their hashes */
+	a_len = i2d_X509_CRL(a, &a_der);
+	b_len = i2d_X509_CRL(b, &b_der);
+	return is_same_der(a_der, a_len, b_der, b_len);
+}
+
+static bool
+is_same_cert(X509 *a, X509 *b)
+{
+	unsigned char *a_der = NULL;
+	unsigned char *b_der = NULL;
+	int			a_len = i2d_X509(a, &a_der);
+	int			b_len = i2d_X509(b, &b_der);
+
+	return is_same_der(a_der, a_len, b_der, b_len);
+}
+
+/* A CRL among the objects of a store that is the same, or NULL. */
+static X509_CRL *
+find_same_crl(STACK_OF(X509_OBJECT) *objects, X509_CRL *wanted)
+{
+	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
+	{
+		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+
+		if (crl != NULL && (crl == wanted || is_same_crl(crl, wanted)))
+			return crl;
+	}
+	return NULL;
+}
+
+/*
+ * Have the CRLs of a store sorted.  Where the last one prepared has the same,
+ * the store gets that, and what was read is freed.
  */
 static void
 prepare_crls(X509_STORE *store)
 {
 	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
+	STACK_OF(X509_OBJECT) *last = prepared_store != NULL ?
+		pgtls_ossl_store_objects(prepared_store) : NULL;
 	ASN1_INTEGER *serial = ASN1_INTEGER_new();
 	bool		large = false;
 
-	if (objects != NULL && serial != NULL)
+	for (int i = 0; serial != NULL && i < sk_X509_OBJECT_num(objects); i++)
 	{
-		for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
-		{
-			X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
-			X509_REVOKED *revoked;
+		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+		X509_CRL   *same;
 
-			if (crl == NULL)
-				continue;
-			(void) X509_CRL_get0_by_serial(crl, &revoked, serial);
-			if (sk_X509_REVOKED_num(X509_CRL_get_REVOKED(crl)) >= LARGE_CRL)
-				large = true;
-		}
+		if (crl == NULL)
+			continue;
+		if (is_large(crl) && (same = find_same_crl(last, crl)) != NULL &&
+			pgtls_ossl_store_replace_crl(store, crl, same))
+			continue;
+		sort_entries(crl, serial);
+		if (is_large(crl))
+			large = true;
 	}
 	ASN1_INTEGER_free(serial);
-	if (objects != NULL)
-		pgtls_ossl_store_objects_free(objects);
+	pgtls_ossl_store_objects_free(last);
+	pgtls_ossl_store_objects_free(objects);
 	if (large)
 		use_huge_pages();
 }
 
+static bool
+has_crl(X509_STORE *store, const X509_CRL *crl)
+{
+	STACK_OF(X509_OBJECT) *objects = store != NULL ? pgtls_ossl_store_objects(store) : NULL;
+	bool		found = false;
+
+	for (int i = 0; i < sk_X509_OBJECT_num(objects) && !found; i++)
+		found = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i)) == crl;
+	pgtls_ossl_store_objects_free(objects);
+	return found;
+}
+
 /*
- * Copy to another store what a chain can be built of, from a certificate on.
- * False where there is a choice between several of a name, which the clock may
+ * Forget the store that was prepared last, which may go with that.  To free a
+ * million entries takes several times as long in the order of their serial
+ * numbers as in the order in which they lie in memory; so those that the
+ * successor (or NULL) does not have are put into that.
+ */
+static void
+forget_prepared_store(X509_STORE *successor)
+{
+	STACK_OF(X509_OBJECT) *objects;
+
+	if (prepared_store == NULL)
+		return;
+	objects = pgtls_ossl_store_objects(prepared_store);
+	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
+	{
+		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+
+		if (crl != NULL && is_large(crl) && !has_crl(successor, crl))
+			order_entries(crl, key_of_address);
+	}
+	pgtls_ossl_store_objects_free(objects);
+	X509_STORE_free(prepared_store);
+	prepared_store = NULL;
+}
+
+/*
+ * What a store has to build the chain of a certificate of, from its issuer on.
+ * NULL where there is a choice between several of a name, which the clock may
  * change, and if memory ran out.
  */
-static bool
-copy_issuers(X509_STORE *from, X509_STORE *to, X509 *cert)
+static STACK_OF(X509) *
+find_issuers(X509_STORE *store, X509 *cert)
 {
-	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(from);
+	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
+	STACK_OF(X509) *issuers = sk_X509_new_null();
 	X509	   *last = NULL;
-	bool		ok = objects != NULL;
+	bool		ok = objects != NULL && issuers != NULL;
 
 	for (int n = 0; ok && cert != last; n++)
 	{
 		const X509_NAME *name = X509_get_issuer_name(cert);
-		X509	   *copy;
 
 		last = cert;
 		for (int i = 0; ok && i < sk_X509_OBJECT_num(objects); i++)
@@ -145,46 +353,73 @@ copy_issuers(X509_STORE *from, X509_STORE *to, X509 *cert)
 			ok = cert == last && n < MAX_CHAIN;
 			cert = issuer;
 		}
-		if (!ok || cert == last)
-			break;
-		copy = X509_dup(cert);
-		ok = copy != NULL && X509_STORE_add_cert(to, copy);
+		if (ok && cert != last)
+		{
+			ok = sk_X509_push(issuers, cert) > 0;
+			if (ok)
+				X509_up_ref(cert);
+		}
+	}
+	pgtls_ossl_store_objects_free(objects);
+	if (ok)
+		return issuers;
+	sk_X509_pop_free(issuers, X509_free);
+	return NULL;
+}
+
+static bool
+add_copies(X509_STORE *store, STACK_OF(X509) *certs)
+{
+	bool		ok = true;
+
+	for (int i = 0; ok && i < sk_X509_num(certs); i++)
+	{
+		X509	   *copy = X509_dup(sk_X509_value(certs, i));
+
+		ok = copy != NULL && X509_STORE_add_cert(store, copy);
 		X509_free(copy);
 	}
-	if (objects != NULL)
-		pgtls_ossl_store_objects_free(objects);
 	return ok;
 }
 
+/* In the place of OpenSSL's verification of the signatures in a chain. */
+static int
+verify_nothing(X509_STORE_CTX *ctx)
+{
+	return 1;
+}
+
 /*
- * The chain of a certificate as OpenSSL finds it in a store, without the
- * certificate; NULL if there is a choice, or memory ran out.
+ * The chain of a certificate as OpenSSL finds it in a store that has these
+ * issuers, without the certificate; NULL if memory ran out.
  *
- * OpenSSL verifies it, and ignores the outcome.  The CRLs have no influence on
- * which chain is found, so they are left out.
+ * OpenSSL verifies it, and ignores the outcome.  CRLs and signatures have no
+ * influence on which chain is found, so they are left out.
  *
  * All of this is done to copies.  What OpenSSL finds out of a certificate it
  * keeps there, even that it could not find it out for lack of memory; from then
  * on the certificate is invalid, and nobody who needs it could connect.
  */
 static STACK_OF(X509) *
-find_chain(X509_STORE *store, X509 *cert)
+find_chain(X509_STORE *store, X509 *cert, STACK_OF(X509) *issuers)
 {
 	X509	   *copy;
-	X509_STORE *issuers;
+	X509_STORE *copies;
 	X509_STORE_CTX *ctx;
 	STACK_OF(X509) *chain = NULL;
 
 	pgtls_ossl_watch_memory();
 	copy = X509_dup(cert);
-	issuers = X509_STORE_new();
+	copies = X509_STORE_new();
 	ctx = X509_STORE_CTX_new();
-	if (copy != NULL && issuers != NULL && ctx != NULL &&
-		X509_STORE_set1_param(issuers, X509_STORE_get0_param(store)) &&
-		X509_VERIFY_PARAM_clear_flags(X509_STORE_get0_param(issuers),
+	if (copies != NULL)
+		X509_STORE_set_verify(copies, verify_nothing);
+	if (copy != NULL && copies != NULL && ctx != NULL &&
+		X509_STORE_set1_param(copies, X509_STORE_get0_param(store)) &&
+		X509_VERIFY_PARAM_clear_flags(X509_STORE_get0_param(copies),
 									  X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL) &&
-		copy_issuers(store, issuers, cert) &&
-		X509_STORE_CTX_init(ctx, issuers, copy, NULL))
+		add_copies(copies, issuers) &&
+		X509_STORE_CTX_init(ctx, copies, copy, NULL))
 	{
 		(void) X509_verify_cert(ctx);
 		chain = X509_STORE_CTX_get1_chain(ctx);
@@ -197,9 +432,30 @@ find_chain(X509_STORE *store, X509 *cert)
 		chain = NULL;
 	}
 	X509_STORE_CTX_free(ctx);
-	X509_STORE_free(issuers);
+	X509_STORE_free(copies);
 	X509_free(copy);
 	return chain;
+}
+
+/* Whether the chain that was built last is that of a certificate with these issuers. */
+static bool
+is_chain_of(X509 *cert, STACK_OF(X509) *issuers)
+{
+	bool		same = built.chain != NULL && is_same_cert(built.cert, cert) &&
+		sk_X509_num(built.issuers) == sk_X509_num(issuers);
+
+	for (int i = 0; same && i < sk_X509_num(issuers); i++)
+		same = is_same_cert(sk_X509_value(built.issuers, i), sk_X509_value(issuers, i));
+	return same;
+}
+
+static void
+forget_chain(void)
+{
+	X509_free(built.cert);
+	sk_X509_pop_free(built.issuers, X509_free);
+	sk_X509_pop_free(built.chain, X509_free);
+	memset(&built, 0, sizeof(built));
 }
 
 /*
@@ -211,6 +467,7 @@ build_chain(SSL_CTX *context, X509_STORE *store, bool has_crl_dir)
 {
 	X509	   *cert = SSL_CTX_get0_certificate(context);
 	STACK_OF(X509) *chain = NULL;
+	STACK_OF(X509) *issuers;
 
 	if (cert == NULL || (SSL_CTX_get_mode(context) & SSL_MODE_NO_AUTO_CHAIN) != 0)
 		return;
@@ -227,11 +484,30 @@ build_chain(SSL_CTX *context, X509_STORE *store, bool has_crl_dir)
 	if (has_crl_dir)
 		return;
 
-	chain = find_chain(store, cert);
-	if (chain != NULL && SSL_CTX_set0_chain(context, chain))
-		chain_is_built = true;
+	issuers = find_issuers(store, cert);
+	if (issuers == NULL)
+		return;
+	if (is_chain_of(cert, issuers))
+		sk_X509_pop_free(issuers, X509_free);
 	else
-		sk_X509_pop_free(chain, X509_free);
+	{
+		forget_chain();
+		X509_up_ref(cert);
+		built.cert = cert;
+		built.issuers = issuers;
+		built.chain = find_chain(store, cert, issuers);
+	}
+	if (built.chain != NULL)
+		chain_is_built = SSL_CTX_set1_chain(context, built.chain);
+}
+
+/* TLS was turned off, or what is loaded is not for us to see. */
+void
+pgtls_prepare_forget(void)
+{
+	chain_is_built = false;
+	forget_prepared_store(NULL);
+	forget_chain();
 }
 
 /*
@@ -245,8 +521,14 @@ pgtls_prepare_context(SSL_CTX *context, bool has_crl_dir)
 
 	chain_is_built = false;
 	if (!prepare_context || store == NULL)
+	{
+		forget_prepared_store(store);
 		return;
+	}
 	prepare_crls(store);
+	forget_prepared_store(store);
+	if (X509_STORE_up_ref(store))
+		prepared_store = store;
 	build_chain(context, store, has_crl_dir);
 	ERR_clear_error();
 }

@@ -12,6 +12,7 @@
 
 extern void pgtls_prepare_define_settings(void);
 extern void pgtls_prepare_context(SSL_CTX *context, bool has_crl_dir);
+extern void pgtls_prepare_forget(void);
 extern bool pgtls_prepare_built_chain(void);
 
 #endif							/* PGTLS_PREPARE_H */

@@ -321,7 +321,10 @@ context_freed(void *parent, void *value, CRYPTO_EX_DATA *ad, int index,
 		if (state.pending != 0)
 			commit_pending(true);
 		else
+		{
+			pgtls_prepare_forget();
 			publish(&history[history_index(attempt)]);
+		}
 	}
 }
 
@@ -858,6 +861,7 @@ pg_tls_status(PG_FUNCTION_ARGS)
 	char	   *ciphers = NULL;
 	char	   *conf;
 	int			monitor_pid = pgtls_monitor_pid();
+	int			judged_sessions;
 	int			pending_verdicts;
 	int64		client_evictions;
 	int64		certificate_evictions;
@@ -929,7 +933,8 @@ pg_tls_status(PG_FUNCTION_ARGS)
 	else
 		pgtls_row_null(&row);
 	(void) pgtls_session_next_check(pgtls_reload_current_generation(),
-									pgtls_reload_current_crl_changes(), &pending_verdicts);
+									pgtls_reload_current_crl_changes(),
+									&judged_sessions, &pending_verdicts);
 	pgtls_row_bigint(&row, pending_verdicts);
 	if (s.loaded != 0)
 		pgtls_row_bigint(&row, s.crl_signatures);

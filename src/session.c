@@ -739,17 +739,18 @@ pgtls_session_describe(const SessionKey *key)
 /*
  * When the first of the verdicts may have to be reached again: at once
  * (DT_NOBEGIN) if one is by another configuration or other CRLs than these,
- * DT_NOEND if none will.  "pending" counts the former.
+ * DT_NOEND if none will.  "judged" counts the sessions that verdicts are on,
+ * "pending" those of them with a verdict by another configuration.
  */
 TimestampTz
-pgtls_session_next_check(int64 generation, uint32 crl_changes, int *pending)
+pgtls_session_next_check(int64 generation, uint32 crl_changes, int *judged, int *pending)
 {
 	SessionKey *keys;
-	int			n = pgtls_session_list(&keys);
 	TimestampTz next = DT_NOEND;
 
+	*judged = pgtls_session_list(&keys);
 	*pending = 0;
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < *judged; i++)
 	{
 		if (keys[i].verdict.generation != generation ||
 			keys[i].verdict.crl_changes != crl_changes)

@@ -38,6 +38,6 @@ extern bool pgtls_session_terminate(const SessionKey *key, const Verdict *verdic
 extern char *pgtls_session_error(const Verdict *verdict);
 extern char *pgtls_session_describe(const SessionKey *key);
 extern TimestampTz pgtls_session_next_check(int64 generation, uint32 crl_changes,
-											int *pending);
+											int *judged, int *pending);
 
 #endif							/* PGTLS_SESSION_H */

@@ -283,9 +283,10 @@ pgtls_signature_load_ends(X509_STORE *store)
 	{
 		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
 		CrlData    *data = crl != NULL ? X509_CRL_get_meth_data(crl) : NULL;
+		bool		found = false;
 
-		for (int k = 0; data != NULL && data->signer == NULL &&
-			 k < sk_X509_OBJECT_num(objects); k++)
+		/* one of the load before (prepare.c) was verified then */
+		for (int k = 0; data != NULL && !found && k < sk_X509_OBJECT_num(objects); k++)
 		{
 			X509	   *ca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, k));
 			EVP_PKEY   *key;
@@ -294,11 +295,12 @@ pgtls_signature_load_ends(X509_STORE *store)
 											X509_CRL_get_issuer(crl)) != 0)
 				continue;
 			key = X509_get0_pubkey(ca);
-			if (key != NULL && crl_verify(crl, key) == 1 && EVP_PKEY_up_ref(key))
-			{
-				data->signer = key;
-				good++;
-			}
+			if (key == NULL || crl_verify(crl, key) != 1 || !EVP_PKEY_up_ref(key))
+				continue;
+			EVP_PKEY_free(data->signer);
+			data->signer = key;
+			found = true;
+			good++;
 		}
 	}
 	pgtls_ossl_store_objects_free(objects);

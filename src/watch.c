@@ -107,6 +107,7 @@ static bool compared = false;	/* a worker has been, or is, at it */
 static int	retries = 0;
 static TimestampTz expiry_at = 0;
 static int64 expiry_generation = 0;
+static uint64 expiry_signature = 0;
 
 void
 pgtls_watch_define_settings(void)
@@ -180,22 +181,34 @@ file_signature(const char *const *paths)
  * ----------------------------------------------------------------
  */
 
-/* The configuration was read again: what is watched may be another. */
+/*
+ * The server reloads its configuration.  Files that were compared, and have not
+ * changed since, need no other look at them, unless it was this that was to
+ * help.
+ */
 void
-pgtls_watch_settings_changed(void)
+pgtls_watch_reloading(void)
 {
-	last_signature = 0;
+	if (!compared || shared->outcome != OUTCOME_DONE)
+		last_signature = 0;
+}
+
+/* The configured files, and what else a comparison depends on, in a number. */
+static uint64
+current_signature(void)
+{
+	const char *paths[PGTLS_LOADED_FILES];
+
+	pgtls_check_get_files(paths);
+	return add_hash(file_signature(paths), &watch_files, sizeof(watch_files));
 }
 
 /* Look at the files; true if they have changed since the last look. */
 static bool
 look(TimestampTz now)
 {
-	const char *paths[PGTLS_LOADED_FILES];
-	uint64		signature;
+	uint64		signature = current_signature();
 
-	pgtls_check_get_files(paths);
-	signature = file_signature(paths);
 	if (signature == last_signature)
 		return false;
 	last_signature = signature;
@@ -249,10 +262,16 @@ pgtls_watch_is_due(TimestampTz now, int interval, TimestampTz *next)
 		compare_at = 0;
 	}
 
+	/* what is loaded from the same files ends when it did before */
 	if (generation != expiry_generation && generation != 0)
 	{
+		uint64		signature = add_hash(current_signature(), &pgtls_expiry_warning,
+										 sizeof(pgtls_expiry_warning));
+
+		if (signature != expiry_signature)
+			expiry_at = now;
 		expiry_generation = generation;
-		expiry_at = now;
+		expiry_signature = signature;
 	}
 	if (expiry_at > now + EXPIRY_INTERVAL)
 		expiry_at = now;
