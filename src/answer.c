@@ -38,8 +38,8 @@
 
 /*
  * A record in a message: its length, and then, for each value, a byte that
- * says what it is, and the int64, or the string: a text, aligned, that can be
- * used where it is, and a terminator.  Records are aligned as texts are.
+ * says what it is, and the int64, or the string: a text or numeric, aligned, that
+ * can be used where it is, and a terminator.  Records are aligned as texts are.
  */
 typedef uint32 RecordLength;
 
@@ -146,6 +146,34 @@ pgtls_answer_put_int(StringInfo record, int64 value)
 {
 	appendStringInfoCharMacro(record, VALUE_INT);
 	appendBinaryStringInfo(record, (char *) &value, sizeof(value));
+}
+
+static void
+put_numeric(StringInfo record, Datum numeric)
+{
+	struct varlena *value = (struct varlena *) DatumGetPointer(numeric);
+
+	begin_string(record, VARSIZE(value) - VARHDRSZ);
+	appendBinaryStringInfo(record, VARDATA(value), VARSIZE(value) - VARHDRSZ);
+	appendStringInfoCharMacro(record, '\0');
+	pfree(value);
+}
+
+/* A numeric, of decimal digits; NULL for none. */
+void
+pgtls_answer_put_numeric(StringInfo record, const char *decimal)
+{
+	if (decimal == NULL)
+		appendStringInfoCharMacro(record, VALUE_NULL);
+	else
+		put_numeric(record, pgtls_make_numeric(decimal));
+}
+
+/* The same of what fits into 64 bits. */
+void
+pgtls_answer_put_small_numeric(StringInfo record, int64 value)
+{
+	put_numeric(record, DirectFunctionCall1(int8_numeric, Int64GetDatum(value)));
 }
 
 void
@@ -398,7 +426,7 @@ get_int(StringInfo record, int64 *value)
  *	t	text
  *	m	text that is a message or a path
  *	l	text[], of a list (certificate.h)
- *	n	numeric, of decimal digits or of an integer
+ *	n	numeric
  *	b	boolean
  *	i	integer, of an integer as the next two must be
  *	I	bigint
@@ -429,10 +457,7 @@ pgtls_answer_add_row(Row *row, StringInfo record, const char *types)
 				pgtls_row_list(row, VARDATA(string));
 				break;
 			case 'n':
-				if (string != NULL)
-					pgtls_row_numeric(row, VARDATA(string));
-				else
-					pgtls_row_small_numeric(row, value);
+				pgtls_row_numeric_in_place(row, string);
 				break;
 			case 'i':
 				pgtls_row_int(row, (int32) value);

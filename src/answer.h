@@ -48,6 +48,8 @@ extern char pgtls_answer_begin(Datum arg);
 extern void pgtls_answer_check(void);
 extern void pgtls_answer_put(StringInfo record, const char *string);
 extern void pgtls_answer_put_int(StringInfo record, int64 value);
+extern void pgtls_answer_put_numeric(StringInfo record, const char *decimal);
+extern void pgtls_answer_put_small_numeric(StringInfo record, int64 value);
 extern void pgtls_answer_put_bool(StringInfo record, bool value);
 extern void pgtls_answer_put_hex(StringInfo record, const char *sign,
 								 const unsigned char *bytes, int len);

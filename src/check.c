@@ -243,7 +243,7 @@ send_refused(const SessionKey *key, const Verdict *verdict, void *arg)
 	pgtls_answer_put(record, "session");
 	pgtls_answer_put_int(record, key->pid);
 	pgtls_answer_put(record, has_info ? info.subject : NULL);
-	pgtls_answer_put(record, has_info ? info.serial : NULL);
+	pgtls_answer_put_numeric(record, has_info ? info.serial : NULL);
 	pgtls_answer_put_hex(record, "", has_info ? info.fingerprint : NULL, PGTLS_SHA256_LEN);
 	pgtls_answer_put(record, pgtls_verify_chain_status(verdict));
 	pgtls_answer_put(record, pgtls_session_error(verdict));

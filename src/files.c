@@ -1115,7 +1115,7 @@ answer_certificate(StringInfo record, FileKind kind, const FileItem *item, List 
 	pgtls_answer_put(record, info.subject_rfc2253);
 	pgtls_answer_put(record, info.issuer);
 	pgtls_answer_put(record, details.issuer_rfc2253);
-	pgtls_answer_put(record, info.serial);
+	pgtls_answer_put_numeric(record, info.serial);
 	pgtls_answer_put(record, details.serial_hex);
 	put_time(record, info.not_before);
 	put_time(record, info.not_after);
@@ -1349,7 +1349,7 @@ answer_crl(StringInfo record, FileKind kind, const FileItem *item, List *advice)
 	if (!pgtls_crl_read(item->crl, &info))
 		pgtls_out_of_memory();
 	pgtls_answer_put(record, info.issuer);
-	pgtls_answer_put(record, info.number);
+	pgtls_answer_put_numeric(record, info.number);
 	put_time(record, info.this_update);
 	put_time(record, info.next_update);
 	pgtls_answer_put_int(record, info.revoked);
@@ -1400,9 +1400,9 @@ answer_entry(const CrlEntry *entry, void *arg)
 
 	pgtls_answer_put(record, entry->issuer);
 	if (entry->serial_fits)
-		pgtls_answer_put_int(record, entry->serial_value);
+		pgtls_answer_put_small_numeric(record, entry->serial_value);
 	else
-		pgtls_answer_put(record, entry->serial);
+		pgtls_answer_put_numeric(record, entry->serial);
 	pgtls_answer_put_hex(record, entry->serial_negative ? "-" : "",
 						 entry->serial_bytes, entry->serial_len);
 	put_time(record, entry->revoked_at);

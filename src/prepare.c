@@ -36,6 +36,7 @@
 #include "utils/guc.h"
 
 #include "compat.h"
+#include "crl.h"
 #include "prepare.h"
 
 /* A CRL of so many entries takes several huge pages. */
@@ -59,13 +60,6 @@ static struct
 	STACK_OF(X509) *issuers;
 	STACK_OF(X509) *chain;		/* NULL if memory ran out */
 }			built;
-
-/* An entry of a CRL, and what it is to be sorted by. */
-typedef struct KeyedEntry
-{
-	uint64		key;
-	X509_REVOKED *entry;
-} KeyedEntry;
 
 void
 pgtls_prepare_define_settings(void)
@@ -111,83 +105,6 @@ is_large(X509_CRL *crl)
 	return sk_X509_REVOKED_num(X509_CRL_get_REVOKED(crl)) >= LARGE_CRL;
 }
 
-/* The order of serial numbers, as far as that many bits tell: by length first. */
-static uint64
-key_of_serial(const X509_REVOKED *entry)
-{
-	const ASN1_INTEGER *serial = X509_REVOKED_get0_serialNumber(entry);
-	const unsigned char *data = ASN1_STRING_get0_data(serial);
-	int			len = ASN1_STRING_length(serial);
-	uint64		key = Min(len, 255);
-
-	for (int i = 0; i < 7; i++)
-		key = key << 8 | (i < len ? data[i] : 0);
-	return key;
-}
-
-static uint64
-key_of_address(const X509_REVOKED *entry)
-{
-	return (uint64) (uintptr_t) entry;
-}
-
-/*
- * Sort by the keys, from their last digit to the first, and keep the order of
- * equal ones.  Returns which of the two arrays has the result.
- */
-static KeyedEntry *
-radix_sort(KeyedEntry *entries, KeyedEntry *other, int n)
-{
-	const int	digit_bits = 11;
-	const uint64 digit_mask = (1 << 11) - 1;
-
-	for (int shift = 0; shift < 64; shift += digit_bits)
-	{
-		int			place[1 << 11] = {0};
-		int			sum = 0;
-		KeyedEntry *result = other;
-
-		for (int i = 0; i < n; i++)
-			place[(entries[i].key >> shift) & digit_mask]++;
-		if (place[(entries[0].key >> shift) & digit_mask] == n)
-			continue;
-		for (int digit = 0; digit <= (int) digit_mask; digit++)
-		{
-			int			count = place[digit];
-
-			place[digit] = sum;
-			sum += count;
-		}
-		for (int i = 0; i < n; i++)
-			result[place[(entries[i].key >> shift) & digit_mask]++] = entries[i];
-		other = entries;
-		entries = result;
-	}
-	return entries;
-}
-
-/* Reorder the entries of a CRL; leaves them as they are if memory is short. */
-static void
-order_entries(X509_CRL *crl, uint64 (*get_key) (const X509_REVOKED *))
-{
-	STACK_OF(X509_REVOKED) *entries = X509_CRL_get_REVOKED(crl);
-	int			n = sk_X509_REVOKED_num(entries);
-	KeyedEntry *keyed = malloc(2 * n * sizeof(KeyedEntry));
-	KeyedEntry *ordered;
-
-	if (keyed == NULL)
-		return;
-	for (int i = 0; i < n; i++)
-	{
-		keyed[i].entry = sk_X509_REVOKED_value(entries, i);
-		keyed[i].key = get_key(keyed[i].entry);
-	}
-	ordered = radix_sort(keyed, keyed + n, n);
-	for (int i = 0; i < n; i++)
-		(void) sk_X509_REVOKED_set(entries, i, ordered[i].entry);
-	free(keyed);
-}
-
 /*
  * Sort a CRL's entries, by a look-up of any serial number.  What is in order
  * already takes OpenSSL half as long.
@@ -198,7 +115,7 @@ sort_entries(X509_CRL *crl, ASN1_INTEGER *serial)
 	X509_REVOKED *revoked;
 
 	if (is_large(crl) && !sk_X509_REVOKED_is_sorted(X509_CRL_get_REVOKED(crl)))
-		order_entries(crl, key_of_serial);
+		pgtls_crl_order(crl, CRL_BY_SERIAL);
 	(void) X509_CRL_get0_by_serial(crl, &revoked, serial);
 }
 
@@ -318,7 +235,7 @@ forget_prepared_store(X509_STORE *successor)
 		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
 
 		if (crl != NULL && is_large(crl) && !has_crl(successor, crl))
-			order_entries(crl, key_of_address);
+			pgtls_crl_order(crl, CRL_BY_ADDRESS);
 	}
 	pgtls_ossl_store_objects_free(objects);
 	X509_STORE_free(prepared_store);

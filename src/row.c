@@ -128,28 +128,34 @@ pgtls_row_float(Row *row, float8 value)
 	add(row, FLOAT8OID, Float8GetDatum(value), false);
 }
 
-/* A numeric that fits into 64 bits. */
-void
-pgtls_row_small_numeric(Row *row, int64 value)
+/*
+ * A numeric of decimal digits.  What fits into 64 bits need not be parsed as a
+ * numeric, which takes several times as long.
+ */
+Datum
+pgtls_make_numeric(const char *decimal)
 {
-	add(row, NUMERICOID, DirectFunctionCall1(int8_numeric, Int64GetDatum(value)), false);
+	if (strlen(decimal) <= 18)
+		return DirectFunctionCall1(int8_numeric, Int64GetDatum(strtoll(decimal, NULL, 10)));
+	return DirectFunctionCall3(numeric_in, CStringGetDatum(decimal),
+							   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 }
 
-/*
- * An integer of any size in decimal digits; NULL for none.  One that fits into
- * 64 bits need not be parsed as a numeric, which takes several times as long.
- */
+/* An integer of any size in decimal digits; NULL for none. */
 void
 pgtls_row_numeric(Row *row, const char *decimal)
 {
 	if (decimal == NULL)
 		pgtls_row_null(row);
-	else if (strlen(decimal) <= 18)
-		pgtls_row_small_numeric(row, strtoll(decimal, NULL, 10));
 	else
-		add(row, NUMERICOID, DirectFunctionCall3(numeric_in, CStringGetDatum(decimal),
-												 ObjectIdGetDatum(InvalidOid),
-												 Int32GetDatum(-1)), false);
+		add(row, NUMERICOID, pgtls_make_numeric(decimal), false);
+}
+
+/* A numeric that lives as long as the row. */
+void
+pgtls_row_numeric_in_place(Row *row, void *numeric)
+{
+	add(row, NUMERICOID, PointerGetDatum(numeric), false);
 }
 
 /* A moment; NULL where it is not known (DT_NOBEGIN). */
