@@ -363,7 +363,7 @@ COMMENT ON FUNCTION pg_tls_check_sessions() IS
 CREATE FUNCTION pg_tls_reload(timeout interval DEFAULT '10s')
 RETURNS pg_tls_reloads
 AS 'MODULE_PATHNAME', 'pg_tls_reload'
-LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION pg_tls_reload(interval) IS
 'try the TLS files, reload the configuration, and return what came of it; an error if it fails, with the old TLS configuration still in force';
