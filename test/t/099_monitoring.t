@@ -100,6 +100,9 @@ push @running, IPC::Run::start([ $program{promtool}, 'test', 'rules', "$files/al
 	my @alerts = $alerts_yaml =~ /- alert: (\w+)/g;
 
 	is(join(' ', sort grep { keys %{ $cases{$_} } == 2 } keys %cases), join(' ', sort @alerts), 'each alert has its tests');
+	my @listed = map { /(\w+)/g } slurp("$files/README.md") =~ /^\| (`PgTls\w+`.*?) \|/mg;
+
+	is(join(' ', sort @listed), join(' ', sort @alerts), 'each alert is in README.md');
 }
 
 # Both exporters have the same queries.
@@ -657,6 +660,11 @@ sees('no TLS, though the setting is on', {
 	'pg_tls_findings_open{code=tls_not_active,severity=critical}' => 1 }, jobs => ['postgres']);
 alerted('PgTlsNotActive', jobs => ['postgres']);
 alerted('PgTlsNotMonitored', jobs => ['sql']);
+
+# postgres, sql, prometheus
+$running[1]->kill_kill(grace => 5);
+alerted('PgTlsExporterDown', jobs => ['sql']);
+ok(!alerts('postgres')->{PgTlsExporterDown}, 'the other exporter is up');
 
 $s->close;
 done_testing();
