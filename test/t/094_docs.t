@@ -27,7 +27,7 @@ my $pki = TlsPKI->new("$dir/pki");
 my $old_openssl = `openssl version` =~ /^OpenSSL 1\./;
 
 # The documents that others make; their names do not change.
-my @documents = grep { -e "$src/$_" } 'README.md', map { s{^\Q$src\E/}{}r } sort glob "$src/doc/*.md";
+my @documents = grep { -e "$src/$_" } 'README.md', 'SECURITY.md', 'monitoring/README.md', map { s{^\Q$src\E/}{}r } sort glob "$src/doc/*.md";
 my %text = map { $_ => decode_utf8(slurp("$src/$_")) } @documents;
 my $reference = $text{'doc/reference.md'};
 
@@ -501,7 +501,10 @@ subtest 'links' => sub {
 		while ($md =~ /\[[^][]*\]\(([^()\s]+)\)/g)
 		{
 			my ($file, $anchor) = split /#/, $1, 2;
-			my $target = $file eq '' ? $document : $document =~ m{/} ? "doc/$file" =~ s{doc/\.\./}{}r : $file;
+			my ($folder) = $document =~ m{^(.*/)};
+			my $target = $file eq '' ? $document : ($folder // '') . $file;
+
+			$target =~ s{^\w+/\.\./}{};
 
 			next if $file =~ /^https?:/;
 			$links++;
