@@ -527,6 +527,15 @@ subtest 'names in all documents' => sub {
 	}
 };
 
+subtest 'the settings of README.md' => sub {
+	my ($conf) = $text{'README.md'} =~ /^```\n# postgresql\.conf\n(.*?)^\n/ms;
+	my %known = map { $_ => 1 } all('SELECT name FROM pg_settings');
+	my @set = $conf =~ /^(\w[\w.]*) =/mg;
+
+	cmp_ok(scalar @set, '>', 5, 'there are some');
+	is(names(grep { !$known{$_} } @set), '', 'each server starts with them');
+};
+
 # ------------------------------------------------------------ the recipes
 
 sub make_pki
