@@ -363,7 +363,7 @@ COMMENT ON FUNCTION pg_tls_check_sessions() IS
 CREATE FUNCTION pg_tls_reload(timeout interval DEFAULT '10s')
 RETURNS pg_tls_reloads
 AS 'MODULE_PATHNAME', 'pg_tls_reload'
-LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION pg_tls_reload(interval) IS
 'try the TLS files, reload the configuration, and return what came of it; an error if it fails, with the old TLS configuration still in force';
@@ -543,7 +543,7 @@ COMMENT ON COLUMN pg_tls_crls.revoked IS
 COMMENT ON COLUMN pg_tls_crls.delta IS
 'it is a delta CRL, which the server does not support';
 COMMENT ON COLUMN pg_tls_crls.status IS
-'current, expired, not_yet_valid, bad_signature, no_issuer (no CA of that name in ssl_ca_file), misnamed or unreadable (in ssl_crl_dir)';
+'current, expired, not_yet_valid, bad_signature, no_issuer (dates are good, but no CA of that name is in ssl_ca_file: clients may send it), misnamed or unreadable (in ssl_crl_dir)';
 COMMENT ON COLUMN pg_tls_crls.sha256 IS
 'SHA-256 of the CRL';
 COMMENT ON COLUMN pg_tls_crls.problem IS

@@ -49,8 +49,8 @@ WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
   AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_tls')
 ORDER BY proname COLLATE "C", p.oid::regprocedure::text COLLATE "C";
 
--- settings
-SELECT name, setting, unit, context, vartype
+-- settings, whatever this server has set
+SELECT name, boot_val AS setting, unit, context, vartype
 FROM pg_settings
 WHERE name LIKE 'pg_tls.%'
 ORDER BY name;

@@ -1310,9 +1310,7 @@ crl_status(const FileItem *item, const CrlInfo *info)
 	if (item->misnamed)
 		return "misnamed";
 	find_crl_issuer(item->crl, &has_issuer, &verified);
-	if (!has_issuer)
-		return "no_issuer";
-	if (!verified)
+	if (has_issuer && !verified)
 		return "bad_signature";
 	switch (pgtls_advice_validity(info->this_update, info->next_update,
 								  GetCurrentTimestamp(), true))
@@ -1322,7 +1320,8 @@ crl_status(const FileItem *item, const CrlInfo *info)
 		case NOT_YET:
 			return "not_yet_valid";
 		default:
-			return "current";
+			/* clients may send its issuer, so that the dates matter more */
+			return has_issuer ? "current" : "no_issuer";
 	}
 }
 

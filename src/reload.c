@@ -1067,13 +1067,20 @@ interval_milliseconds(const Interval *interval)
 Datum
 pg_tls_reload(PG_FUNCTION_ARGS)
 {
-	long		timeout = interval_milliseconds(PG_GETARG_INTERVAL_P(0));
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
+	TimestampTz deadline;
 	CheckResult check;
 	LoadState	s;
 	LoadAttempt attempt;
 	uint32		request;
 	Row			row;
+
+	/* not strict: whoever gets no error takes the files for loaded */
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("timeout must not be null")));
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+										   interval_milliseconds(PG_GETARG_INTERVAL_P(0)));
 
 	read_state(&s);
 	if (!is_hook_called(&s))

@@ -11,7 +11,9 @@ use TlsPKI;
 
 my $src = $ENV{PG_TLS_SRC} or plan skip_all => 'PG_TLS_SRC does not name the built sources';
 my $dir = File::Temp->newdir;
-my $c = TlsCluster->new(ssl => 1, pki => TlsPKI->default_set("$dir/pki"));
+# with settings such as README.md has them
+my $c = TlsCluster->new(ssl => 1, pki => TlsPKI->default_set("$dir/pki"),
+	conf => { 'pg_tls.watch_files' => 'reload', 'pg_tls.expiry_warning' => '45d', 'pg_tls.max_clients' => 2000 });
 my $plain = TlsCluster->new(name => 'plain');
 
 $_->start for $c, $plain;

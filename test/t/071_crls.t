@@ -20,19 +20,19 @@ my $dir = File::Temp->newdir;
 my $pki = TlsPKI->new("$dir/pki");
 my @many = map { sprintf 'ca%02d', $_ } 1 .. 20;
 
-$pki->ca($_, not_after => 800 * $DAY) for qw(root ended future forged bare stranger), @many;
+$pki->ca($_, not_after => 800 * $DAY) for qw(root ended future forged bare stranger endedstranger), @many;
 $pki->ca('newroot', subject => '/CN=root', not_after => 800 * $DAY);
 $pki->cert('server', issuer => 'root', kind => 'server', san => ['DNS:localhost'], not_after => 800 * $DAY);
 $pki->cert("of$_", issuer => $_) for qw(root bare newroot), @many[ 0 .. 5 ];
 $pki->cert("gone$_", issuer => 'root') for 1 .. 3;
 $pki->revoke("gone$_", reason => 'keyCompromise') for 1 .. 3;
 $pki->crl($_) for qw(root newroot);
-$pki->raw_crl('ended', last_update => -5 * $DAY, next_update => -$DAY);
+$pki->raw_crl($_, last_update => -5 * $DAY, next_update => -$DAY) for qw(ended endedstranger);
 $pki->raw_crl('future', last_update => $DAY);
 $pki->raw_crl('forged', signer => 'root');
 $pki->raw_crl($_) for 'stranger', @many;
 $pki->bundle("$dir/ca.pem", qw(root ended future forged bare), @many);
-$pki->crl_file("$dir/crls.pem", qw(root ended future forged stranger));
+$pki->crl_file("$dir/crls.pem", qw(root ended future forged stranger endedstranger));
 
 my $c = TlsCluster->new(ssl => 1, pki => $pki, ca => "$dir/ca.pem", crl => "$dir/crls.pem");
 
@@ -89,7 +89,9 @@ subtest 'status' => sub {
 		[ '/CN=ended', 'expired', qr/^CRL of "\/CN=ended" ended at $when: $lockout$/ ],
 		[ '/CN=future', 'not_yet_valid', qr/^CRL of "\/CN=future" is not valid before $when: $lockout$/ ],
 		[ '/CN=forged', 'bad_signature', qr/^is not signed by the CA that it names$/ ],
-		[ '/CN=stranger', 'no_issuer', qr/^$/ ]);
+		[ '/CN=stranger', 'no_issuer', qr/^$/ ],
+		# clients may send the CA's certificate, and it keeps them out all the same
+		[ '/CN=endedstranger', 'expired', qr/^CRL of "\/CN=endedstranger" ended at $when: $lockout$/ ]);
 
 	is(scalar @rows, scalar @expected, 'a row for each CRL');
 	for my $i (0 .. $#expected)

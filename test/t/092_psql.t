@@ -41,13 +41,21 @@ sub typed
 	return $out;
 }
 
+# Clients of the past, more of them than lines are shown.
+foreach (1 .. 5)
+{
+	$pki->cert('past', issuer => 'int', subject => "/CN=past$_", not_after => 4);
+	is(($c->psql('SELECT 1', cert => 'past'))[0], 0, "past client $_");
+}
+
 my $revoked = $c->session(cert => 'bob');
 my $plain = $c->session(ssl => 'disable', user => 'plain');
 
-unlike(typed($_), qr/[1-9]\d* rows?\)|RECORD/, "$_: nothing") for qw(tls_failed tls_lost tls_reload);
+unlike(typed($_), qr/[1-9]\d* rows?\)|RECORD/, "$_: nothing") for qw(tls_failed tls_lost tls_cut_off);
 like(typed('tls_clear'), qr/\bplain\b/, 'tls_clear: a session in clear text');
 like(typed('tls_wrong'), qr/hba_trust/, 'tls_wrong: a finding');
 like(typed('tls_me'), qr/TLSv1\.3.*\/CN=alice/s, 'tls_me: the own session');
+ok($c->poll_query("SELECT bool_and(not_after < now()) FROM pg_stat_tls_client_certificates WHERE subject_dn LIKE '/CN=past_'", 't'), 'the past is past');
 like(typed('tls_ends'), qr/ssl_crl_file.*role postgres/s, 'tls_ends: CRLs and clients');
 
 $c->psql('SELECT 1', cert => 'expired');
@@ -56,7 +64,7 @@ like(typed('tls_failed'), qr/certificate_expired.*\/CN=expired/, 'tls_failed: a 
 $pki->revoke('bob');
 $pki->crl('int');
 $pki->crl_file($c->tls('crl.pem'), 'root', 'int');
-like(typed('tls_reload'), qr/\/CN=bob.*revoked/, 'tls_reload: whom a reload would lose');
+like(typed('tls_cut_off'), qr/\/CN=bob.*revoked/, 'tls_cut_off: whom a reload would lose');
 $c->query('SELECT FROM pg_tls_reload()');
 ok($c->poll_query('SELECT count(*) FROM pg_stat_tls WHERE NOT acceptable', 1), 'reloaded');
 like(typed('tls_lost'), qr/\/CN=bob.*revoked/, 'tls_lost: who would not be let in again');

@@ -27,7 +27,7 @@ my $pki = TlsPKI->new("$dir/pki");
 my $old_openssl = `openssl version` =~ /^OpenSSL 1\./;
 
 # The documents that others make; their names do not change.
-my @documents = grep { -e "$src/$_" } 'README.md', map { s{^\Q$src\E/}{}r } sort glob "$src/doc/*.md";
+my @documents = grep { -e "$src/$_" } 'README.md', 'SECURITY.md', 'monitoring/README.md', map { s{^\Q$src\E/}{}r } sort glob "$src/doc/*.md";
 my %text = map { $_ => decode_utf8(slurp("$src/$_")) } @documents;
 my $reference = $text{'doc/reference.md'};
 
@@ -501,7 +501,10 @@ subtest 'links' => sub {
 		while ($md =~ /\[[^][]*\]\(([^()\s]+)\)/g)
 		{
 			my ($file, $anchor) = split /#/, $1, 2;
-			my $target = $file eq '' ? $document : $document =~ m{/} ? "doc/$file" =~ s{doc/\.\./}{}r : $file;
+			my ($folder) = $document =~ m{^(.*/)};
+			my $target = $file eq '' ? $document : ($folder // '') . $file;
+
+			$target =~ s{^\w+/\.\./}{};
 
 			next if $file =~ /^https?:/;
 			$links++;
@@ -522,6 +525,15 @@ subtest 'names in all documents' => sub {
 	{
 		is(names(uniq(grep { !$known{$_} } $text{$document} =~ /(?<![\w.\/-])(pg_(?:stat_)?tls(?:_\w+|\.\w+)?)(?![\w]|\.(?:stat|control|so))/g)), '', "$document: nothing that does not exist");
 	}
+};
+
+subtest 'the settings of README.md' => sub {
+	my ($conf) = $text{'README.md'} =~ /^```\n# postgresql\.conf\n(.*?)^\n/ms;
+	my %known = map { $_ => 1 } all('SELECT name FROM pg_settings');
+	my @set = $conf =~ /^(\w[\w.]*) =/mg;
+
+	cmp_ok(scalar @set, '>', 5, 'there are some');
+	is(names(grep { !$known{$_} } @set), '', 'each server starts with them');
 };
 
 # ------------------------------------------------------------ the recipes
@@ -629,6 +641,9 @@ my %setup = (
 		visit('dora');
 		$pki->cert('emil', issuer => 'ca', subject => '/O=Example/CN=emil', not_after => 5 * $DAY);
 		visit('emil');
+		# his other computer's, which renews nothing
+		$pki->cert('emil2', issuer => 'ca', subject => '/O=Example/OU=Laptop/CN=emil', not_after => 300 * $DAY);
+		visit('emil', 'emil2');
 		$sessions{$_} = client($_) for qw(anna boris);
 	},
 	3 => sub {
@@ -721,7 +736,7 @@ my %expect = (
 	'3/2' => qr/ t  \| +\| \{\}$/m,
 	'3/3' => qr/ t +\| +\d/,
 	'3/4' => qr/Example CA +\| loaded +\| t .*Example CA 2 +\| loaded +\| t .*\(2 rows\)/s,
-	'3/5' => qr/anna +\| \/CN=Example CA .*boris +\| \/CN=Example CA /s,
+	'3/5' => qr/anna +\| \/O=Example\/CN=anna .*boris +\| \/O=Example\/CN=boris /s,
 	'3/7' => qr/CN=boris +\| untrusted .*\(1 row\)/s,
 	'3/8' => qr/^ +0$/m,
 	'3/9' => qr/ t +\| +\d/,

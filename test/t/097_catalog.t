@@ -37,7 +37,7 @@ pg_tls_files() | pg_monitor | v u | strict | c
 pg_tls_handshake_failures() | pg_monitor | v r | strict | c
 pg_tls_hba_rules() | pg_monitor | v u | strict | plpgsql | SECURITY DEFINER search_path=pg_catalog, pg_temp
 pg_tls_issuer_dn_field(field text) | PUBLIC | s r | strict | c
-pg_tls_reload(timeout interval) | nobody | v u | strict | c
+pg_tls_reload(timeout interval) | nobody | v u | not strict | c
 pg_tls_reloads() | pg_monitor | v r | strict | c
 pg_tls_server_matches(host text) | pg_monitor | v u | strict | c
 pg_tls_session() | PUBLIC | v r | strict | c

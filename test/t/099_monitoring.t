@@ -100,6 +100,9 @@ push @running, IPC::Run::start([ $program{promtool}, 'test', 'rules', "$files/al
 	my @alerts = $alerts_yaml =~ /- alert: (\w+)/g;
 
 	is(join(' ', sort grep { keys %{ $cases{$_} } == 2 } keys %cases), join(' ', sort @alerts), 'each alert has its tests');
+	my @listed = map { /(\w+)/g } slurp("$files/README.md") =~ /^\| (`PgTls\w+`.*?) \|/mg;
+
+	is(join(' ', sort @listed), join(' ', sort @alerts), 'each alert is in README.md');
 }
 
 # Both exporters have the same queries.
@@ -424,6 +427,20 @@ checks('all is well',
 	check_pg_tls_certificates => [ 0, qr/OK/ ], check_pg_tls_crls => [ 0, qr/OK.*life_left=99%/ ], check_pg_tls_sessions => [ 0, qr/OK.*unacceptable=0/ ],
 	check_pg_tls_findings => [ 2, qr/CRITICAL/ ]);
 
+# Where it cannot be known what is loaded, what lies on disk has to do.
+foreach ([ check_pg_tls_certificates => 'pg_tls_certificates' ], [ check_pg_tls_crls => 'pg_tls_crls' ])
+{
+	my ($name, $view) = @$_;
+	my ($sql) = $command{$name} =~ /--query "(.*)"/;
+	my ($known) = split /\|/, $s->query($sql);
+
+	$s->query("CREATE TEMP TABLE $view AS SELECT * FROM public.$view; UPDATE $view SET state = NULL");
+	my ($unknown) = split /\|/, $s->query($sql);
+	$s->query("DROP TABLE pg_temp.$view");
+	cmp_ok(abs($known - $unknown), '<', $known / 1000, "$name: the same where state is NULL") or diag("$known, $unknown");
+	cmp_ok($known, '!=', 0, "$name: there is something");
+}
+
 # ---------------------------------------------------------------------------
 # What happens to a server
 # ---------------------------------------------------------------------------
@@ -643,6 +660,11 @@ sees('no TLS, though the setting is on', {
 	'pg_tls_findings_open{code=tls_not_active,severity=critical}' => 1 }, jobs => ['postgres']);
 alerted('PgTlsNotActive', jobs => ['postgres']);
 alerted('PgTlsNotMonitored', jobs => ['sql']);
+
+# postgres, sql, prometheus
+$running[1]->kill_kill(grace => 5);
+alerted('PgTlsExporterDown', jobs => ['sql']);
+ok(!alerts('postgres')->{PgTlsExporterDown}, 'the other exporter is up');
 
 $s->close;
 done_testing();
