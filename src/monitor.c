@@ -10,11 +10,11 @@
  * changed, or what is loaded of them may soon end.
  *
  * The verifier is a process that the monitor has started when the verdicts on
- * connected sessions may have changed: when there are such, after a reload, when the clock brings
- * a change, or when files appeared in ssl_crl_dir.  It is forked from the
- * postmaster, after a load that was under way, and so inherits the trust
- * store that the server uses; it judges the sessions by that, ends those that
- * have to end, and exits.
+ * connected sessions may have changed: after a reload, when the clock brings a
+ * change, or when files appeared in ssl_crl_dir; and where there are such
+ * sessions.  It is forked from the postmaster, after a load that was under way,
+ * and so inherits the trust store that the server uses; it judges the sessions
+ * by that, ends those that have to end, and exits.
  *
  *-------------------------------------------------------------------------
  */

@@ -239,6 +239,17 @@ done:
 	return result;
 }
 
+/*
+ * Whether what one key has signed is signed for the other, too.  OpenSSL does
+ * not compare to which hashes an RSA-PSS key is bound.
+ */
+static bool
+is_same_signer(EVP_PKEY *a, EVP_PKEY *b)
+{
+	return a == b ||
+		(EVP_PKEY_base_id(a) != EVP_PKEY_RSA_PSS && pgtls_ossl_same_key(a, b));
+}
+
 static int
 crl_verify(X509_CRL *crl, EVP_PKEY *key)
 {
@@ -246,7 +257,7 @@ crl_verify(X509_CRL *crl, EVP_PKEY *key)
 
 	if (data == NULL || key == NULL)
 		return 0;
-	if (data->signer != NULL && pgtls_ossl_same_key(data->signer, key))
+	if (data->signer != NULL && is_same_signer(data->signer, key))
 		return 1;
 	return data->twin != NULL ? X509_CRL_verify(data->twin, key) : verify_signature(crl, key);
 }

@@ -177,6 +177,56 @@ for my $i (1 .. $ENV{PG_TLS_FORGERIES} // 30)
 	is(handshake($on, 'alice'), $expected, "replacement $i: $expected") or last;
 }
 
+# One key in the certificates of two issuers of the same name, that bind it to
+# different hashes: what one has signed is not signed for the other.
+{
+	my %hash = (sha256 => '2.16.840.1.101.3.4.2.1', sha512 => '2.16.840.1.101.3.4.2.3');
+	my $pss = sub {
+		my $hash = der(0x30, der_oid($hash{ $_[0] }));
+		my $mgf = der(0x30, der_oid('1.2.840.113549.1.1.8') . $hash);
+
+		return der(0x30, der_oid('1.2.840.113549.1.1.10')
+			  . der(0x30, der(0xa0, $hash) . der(0xa1, $mgf) . der(0xa2, der(0x02, "\x20"))));
+	};
+	my $sign = sub {
+		my ($type, $hash, $tbs) = @_;
+
+		spew("$dir/tbs", $tbs);
+		my $signature = `openssl dgst -$hash -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:32 -sign @{[ $pki->key('rsa') ]} $dir/tbs`;
+		return "-----BEGIN $type-----\n" . encode_base64(der(0x30, $tbs . $pss->($hash) . der(0x03, "\0$signature"))) . "-----END $type-----\n";
+	};
+	my $date = sub { der(0x17, strftime('%y%m%d%H%M%SZ', gmtime(time + $_[0]))) };
+	my $public = `openssl pkey -in @{[ $pki->key('rsa') ]} -pubout -outform DER`;
+	my $bits = substr $public, index($public, "\x05\0") + 2;
+	my $spki = `openssl pkey -in @{[ $pki->key('alice') ]} -pubout -outform DER`;
+
+	foreach my $name (sort keys %hash)
+	{
+		$pki->raw_cert($name, issuer => 'root', subject => subject('pss'), spki => der(0x30, $pss->($name) . $bits),
+			extensions => [ extension('2.5.29.19', der(0x30, der(0x01, "\xff")), 1), extension('2.5.29.14', der(0x04, $name)) ]);
+	}
+	spew($pki->chain('bypss'), $sign->('CERTIFICATE', 'sha512', der(0x30, der(0xa0, der(0x02, "\2")) . der(0x02, "\x55") . $pss->('sha512')
+		  . subject('pss') . der(0x30, $date->(-3600) . $date->(30 * $DAY)) . subject('bypss') . $spki
+		  . der(0xa3, der(0x30, extension('2.5.29.35', der(0x30, der(0x80, 'sha512'))))))));
+	spew($pki->key('bypss'), slurp($pki->key('alice')));
+	chmod 0600, $pki->key('bypss') or die;
+
+	foreach my $hash (sort keys %hash)
+	{
+		my $crl = $sign->('X509 CRL', $hash, der(0x30, der(0x02, "\1") . $pss->($hash) . subject('pss') . $date->(-3600) . $date->(30 * $DAY)));
+		my @got = map {
+			spew($_->tls('ca.crt'), map { slurp($pki->crt($_)) } 'root', sort keys %hash);
+			spew($_->tls('crl.pem'), $root, $crl);
+			$_->query('SELECT pg_tls_reload()', unix => 1);
+			handshake($_, 'bypss');
+		} @servers;
+
+		is($got[1], $hash eq 'sha512' ? 'accepted' : 'CRL signature failure|0', "a key bound to SHA-512, a CRL signed with $hash");
+		is($got[0], $got[1], '... the same with the cache');
+	}
+	spew($on->tls('ca.crt'), slurp("$dir/ca.pem"));
+}
+
 # Sessions are judged by the same.
 {
 	spew($on->tls('crl.pem'), $root, $int);
