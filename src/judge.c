@@ -110,17 +110,18 @@ int
 pgtls_judge_sessions(SSL_CTX *context, int64 generation, uint32 crl_changes,
 					 JudgeScope scope, JudgeCallback callback, void *arg)
 {
-	TimestampTz now = GetCurrentTimestamp();
 	SessionKey *keys;
 	int			n = pgtls_session_list(&keys);
 	int			due = 0;
+	TimestampTz now = GetCurrentTimestamp();
 
 	for (int i = 0; i < n; i++)
 	{
 		const Verdict *verdict = &keys[i].verdict;
 
 		if (scope == JUDGE_ALL || verdict->generation != generation ||
-			verdict->crl_changes != crl_changes || verdict->recheck_at <= now)
+			verdict->crl_changes != crl_changes || verdict->recheck_at <= now ||
+			verdict->checked_at > now)
 			keys[due++] = keys[i];
 	}
 	qsort(keys, due, sizeof(SessionKey), compare_chains);

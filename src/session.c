@@ -747,14 +747,18 @@ pgtls_session_next_check(int64 generation, uint32 crl_changes, int *judged, int 
 {
 	SessionKey *keys;
 	TimestampTz next = DT_NOEND;
+	TimestampTz now;
 
 	*judged = pgtls_session_list(&keys);
+	now = GetCurrentTimestamp();
 	*pending = 0;
 	for (int i = 0; i < *judged; i++)
 	{
 		if (keys[i].verdict.generation != generation ||
 			keys[i].verdict.crl_changes != crl_changes)
 			(*pending)++;
+		else if (keys[i].verdict.checked_at > now)
+			next = DT_NOBEGIN;	/* the clock was set back */
 		else
 			next = Min(next, keys[i].verdict.recheck_at);
 	}

@@ -275,6 +275,11 @@ pgtls_watch_is_due(TimestampTz now, int interval, TimestampTz *next)
 	}
 	if (expiry_at > now + EXPIRY_INTERVAL)
 		expiry_at = now;
+
+	/* now and then compare, too: what was replaced and put back is not seen */
+	if (expiry_generation != 0 && expiry_at <= now && compare_at == 0 &&
+		watch_files != WATCH_OFF && EnableSSL)
+		compare_at = now;
 	return (compare_at != 0 && compare_at <= now) ||
 		(expiry_generation != 0 && expiry_at <= now);
 }
