@@ -1,0 +1,85 @@
+# Work of the workers that is cut short, by a signal or for lack of memory, is
+# done in the end, and once; and the cache of signatures refuses nobody for lack
+# of memory.
+
+use strict;
+use warnings;
+
+use File::Temp ();
+use Test::More;
+
+use TlsCluster;
+use TlsInject;
+use TlsPKI qw(slurp spew);
+
+plan skip_all => 'needs the sources and glibc' unless TlsInject->available;
+
+my $DAY = 86400;
+my $dir = File::Temp->newdir;
+my $pki = TlsPKI->new("$dir/pki");
+
+chmod 0755, $dir;
+$pki->ca('root', not_after => 800 * $DAY);
+$pki->cert('server', issuer => 'root', kind => 'server', san => ['DNS:localhost']);
+$pki->cert($_, issuer => 'root') for qw(victim good);
+my $good_crl = slurp($pki->crl('root'));
+$pki->revoke('victim');
+my $revoked_crl = slurp($pki->crl('root', out => "$dir/revoked.crl"));
+
+my $inject = TlsInject->new("$dir/inject");
+my $c = TlsCluster->new(
+	ssl => 1, pki => $pki, crl => $pki->crl_path('root'),
+	conf => {
+		'pg_tls.watch_files' => 'off',
+		'pg_tls.watch_interval' => '1h',
+		'pg_tls.expiry_warning' => 0,
+		'pg_tls.invalid_sessions' => 'terminate',
+		'pg_tls.crl_signature_cache' => 'on',
+	});
+
+spew($c->tls('crl.pem'), $good_crl);
+$c->start(env => $inject->env);
+
+my $admin = $c->session(unix => 1, timeout => 60);
+$admin->query('CREATE EXTENSION pg_tls');
+
+sub load_crl
+{
+	spew($c->tls('crl.pem'), $_[0]);
+	return is($admin->query('SELECT ok FROM pg_tls_reload()'), 't', 'reloaded');
+}
+
+sub pending_is_judged
+{
+	return $c->poll_until(sub { $admin->query('SELECT verdicts_pending FROM pg_tls_status') eq '0' });
+}
+
+subtest 'a login with the cache of signatures' => sub {
+	my %wrong;
+
+	load_crl($revoked_crl);
+	is($admin->query('SELECT crl_signatures FROM pg_tls_status'), 1, 'a signature is remembered');
+	foreach my $name (qw(good victim))
+	{
+		$inject->fail(count => 0, who => 'login');
+		$c->psql('SELECT 1', cert => $name);
+		$inject->off;
+		my $n = $inject->calls;
+
+		note "$name: $n allocations";
+		foreach my $i ($name eq 'good' ? 1 .. $n : 1 .. ($n < 10 ? $n : 10), 0)
+		{
+			$inject->fail($i > 0 ? (one => $i) : (from => 1), who => 'login');
+			my ($rc, undef, $err) = $c->psql('SELECT 1', cert => $name);
+
+			$inject->off;
+			$wrong{"$name, allocation $i"} = $err if ($rc == 0) != ($name eq 'good');
+		}
+	}
+	is_deeply(\%wrong, {}, 'who is let in does not depend on memory of ours');
+	load_crl($good_crl);
+};
+
+ok($c->stop, 'stops');
+unlike($c->log_text, qr/PANIC|TRAP|terminated by signal|reinitializing/, 'nothing crashed');
+done_testing();
