@@ -58,6 +58,8 @@
 /* How often the save file is written. */
 #define SAVE_INTERVAL	USECS_PER_MINUTE
 
+#define NO_GENERATION	PG_UINT64_MAX
+
 typedef enum InvalidSessions
 {
 	INVALID_REPORT,
@@ -93,7 +95,7 @@ typedef struct MonitorShared
 	 */
 	pg_atomic_uint64 next_change;
 
-	/* Generation of that store. */
+	/* Generation of that store, NO_GENERATION before a pass has come to its end. */
 	pg_atomic_uint64 next_change_generation;
 } MonitorShared;
 
@@ -143,7 +145,7 @@ pgtls_monitor_shmem_init(void *area, bool found)
 	{
 		memset(shared, 0, sizeof(MonitorShared));
 		pg_atomic_init_u64(&shared->next_change, (uint64) DT_NOEND);
-		pg_atomic_init_u64(&shared->next_change_generation, PG_UINT64_MAX);
+		pg_atomic_init_u64(&shared->next_change_generation, NO_GENERATION);
 		shared->verifier_lock = &(GetNamedLWLockTranche("pg_tls"))[PGTLS_LOCK_VERIFIER].lock;
 	}
 }
@@ -291,6 +293,9 @@ pgtls_verifier_main(Datum arg)
 {
 	JudgeScope	scope = DatumGetInt32(arg);
 	SSL_CTX    *context;
+	TimestampTz now;
+	TimestampTz next_change;
+	int			n;
 
 	pgtls_monitor_catch_sigterm(stop_verifier);
 	BackgroundWorkerUnblockSignals();
@@ -299,33 +304,35 @@ pgtls_verifier_main(Datum arg)
 
 	MemoryContextSwitchTo(TopMemoryContext);
 	LWLockAcquire(shared->verifier_lock, LW_EXCLUSIVE);
+	now = GetCurrentTimestamp();
+	next_change = (TimestampTz) pg_atomic_read_u64(&shared->next_change);
+
+	/*
+	 * Until this pass has done all of its work, none has: one that fails, or is
+	 * cut short, has another follow.
+	 */
+	pg_atomic_write_u64(&shared->next_change_generation, NO_GENERATION);
 	if (pgtls_reload_context(&context))
 	{
-		TimestampTz now = GetCurrentTimestamp();
-		int			n;
-
+		next_change = DT_NOEND;
 		n = pgtls_judge_sessions(context, pgtls_reload_generation(), pgtls_reload_crl_changes(),
 								 scope, take_verdict, NULL);
 		elog(DEBUG1, "pg_tls judged %d sessions in %.3f ms", n,
 			 (GetCurrentTimestamp() - now) / 1000.0);
-
-		/*
-		 * Before, that is in the past if a change has come since.  A pass that
-		 * was cut short leaves the moment as it is, so that another follows.
-		 */
-		if (!pgtls_judge_stop)
-		{
-			pg_atomic_write_u64(&shared->next_change, (uint64)
-								(context == NULL ? DT_NOEND :
-								 pgtls_verify_next_change(SSL_CTX_get_cert_store(context), now)));
-			pg_atomic_write_u64(&shared->next_change_generation,
-								(uint64) pgtls_reload_generation());
-		}
+		if (context != NULL)
+			next_change = pgtls_verify_next_change(SSL_CTX_get_cert_store(context), now);
 	}
 	else
 		forget_verdicts();
 	if (invalid_sessions == INVALID_TERMINATE)
 		terminate_refused();
+
+	/* reckoned from the beginning, so it is past if it has come since */
+	if (!pgtls_judge_stop)
+	{
+		pg_atomic_write_u64(&shared->next_change, (uint64) next_change);
+		pg_atomic_write_u64(&shared->next_change_generation, (uint64) pgtls_reload_generation());
+	}
 	LWLockRelease(shared->verifier_lock);
 	proc_exit(0);
 }

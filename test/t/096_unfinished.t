@@ -80,6 +80,31 @@ subtest 'a login with the cache of signatures' => sub {
 	load_crl($good_crl);
 };
 
+subtest 'a verifier that fails while it ends sessions' => sub {
+	my $good = $c->session(cert => 'good');
+	my $n;
+	my $failures = 0;
+
+	# the list of those who are to end is among the last that it asks memory for
+	foreach my $from_end (undef, 0 .. 3)
+	{
+		my $victim = $c->session(cert => 'victim');
+		my $mark = $c->log_mark;
+		my $what = defined $from_end ? 'allocation ' . ($n - $from_end) . " of $n" : 'nothing fails';
+
+		$inject->fail(defined $from_end ? (one => $n - $from_end) : (count => 0), who => 'pg_tls verifier', scope => 'all');
+		load_crl($revoked_crl);
+		ok($c->poll_until(sub { !$victim->alive }, timeout => 10), "$what: the session is ended");
+		$inject->off;
+		$n //= $inject->calls;
+		$failures++ if $c->log_since($mark) =~ /ERROR:  out of memory/;
+		load_crl($good_crl);
+		pending_is_judged();
+	}
+	cmp_ok($failures, '>', 0, 'there was a verifier that failed');
+	ok($good->alive, 'the other session lives');
+};
+
 ok($c->stop, 'stops');
 unlike($c->log_text, qr/PANIC|TRAP|terminated by signal|reinitializing/, 'nothing crashed');
 done_testing();
