@@ -86,7 +86,7 @@ typedef struct MonitorShared
 	 */
 	LWLock	   *verifier_lock;
 
-	bool		loaded;			/* the save file was read */
+	bool		loaded;			/* the save file was read, if it is of use */
 	bool		save_soon;		/* the save file is to be written at once */
 
 	/*
@@ -555,10 +555,7 @@ pgtls_monitor_main(Datum arg)
 	crl_dir = 0;
 	want_verifier(JUDGE_DUE);
 	if (!shared->loaded)
-	{
-		pgtls_save_load();
-		shared->loaded = true;
-	}
+		pgtls_save_load(&shared->loaded);
 	next_save = GetCurrentTimestamp() + SAVE_INTERVAL;
 
 	while (!ShutdownRequestPending)
@@ -580,10 +577,15 @@ pgtls_monitor_main(Datum arg)
 		crl_dir = new_crl_dir;
 		look_for_due_verdicts(reloading, &timeout);
 
+		if (shared->save_soon)
+			shared->loaded = true;	/* it was reset: what is in the file is over */
+		if (!shared->loaded && (reloading || GetCurrentTimestamp() >= next_save))
+			pgtls_save_load(&shared->loaded);
 		if (shared->save_soon || GetCurrentTimestamp() >= next_save)
 		{
 			shared->save_soon = false;
-			pgtls_save_store();
+			if (shared->loaded)
+				pgtls_save_store();
 			next_save = GetCurrentTimestamp() + SAVE_INTERVAL;
 		}
 		if (!start_workers(&timeout))
@@ -595,7 +597,8 @@ pgtls_monitor_main(Datum arg)
 		CHECK_FOR_INTERRUPTS();
 	}
 
-	pgtls_save_store();
+	if (shared->loaded)
+		pgtls_save_store();
 
 	/* if the server does not stop, the monitor has to come back: not with 0 */
 	proc_exit(1);

@@ -105,6 +105,35 @@ subtest 'a verifier that fails while it ends sessions' => sub {
 	ok($good->alive, 'the other session lives');
 };
 
+# What was seen before the restart is there in the end, and no more.
+subtest 'a monitor that fails as it starts' => sub {
+	my $seen = sub {
+		return $c->query(q{SELECT reason, count FROM pg_stat_tls_handshakes WHERE result <> 'accepted' AND count > 0 ORDER BY 1}, unix => 1) . "\n" .
+		  $c->query('SELECT fingerprint, usename, sessions FROM pg_stat_tls_client_certificates ORDER BY 1, 2', unix => 1);
+	};
+	my $n;
+
+	$admin->close;
+	$c->stop;
+	$c->start(env => $inject->env);
+	my $before = $seen->();
+	like($before, qr/certificate_revoked\|\d+\n.*\|postgres\|\d/s, 'there is a history');
+	for (my $i = 0; $i <= ($n // 0); $i++)
+	{
+		$c->stop;
+		$inject->fail($i > 0 ? (one => $i) : (count => 0), who => 'pg_tls monitor', scope => 'all');
+		$c->start(env => $inject->env);
+		# memory is there again with the second allocation; a reload has it looked for
+		ok($c->poll_until(sub { $c->reload; $seen->() ne "\n" }, timeout => 8), "allocation $i: it is read");
+		$n //= $inject->calls;
+		$n = 6 if $n > 6;    # of its beginning
+		$inject->off;
+		is($seen->(), $before, '... once');
+	}
+	note "$n allocations";
+	cmp_ok($n, '>', 2, 'there are some');
+};
+
 ok($c->stop, 'stops');
 unlike($c->log_text, qr/PANIC|TRAP|terminated by signal|reinitializing/, 'nothing crashed');
 done_testing();
