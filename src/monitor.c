@@ -455,7 +455,10 @@ start_workers(long *timeout)
 	else if (verifier_wanted)
 	{
 		idle = false;
-		if (start_task(&verifier, Int32GetDatum(verifier_scope)))
+		/* one that has failed would fail again at once */
+		if ((pg_atomic_read_u64(&shared->next_change_generation) != NO_GENERATION ||
+			 now >= verifier.start + RETRY_INTERVAL * INT64CONST(1000) || now < verifier.start) &&
+			start_task(&verifier, Int32GetDatum(verifier_scope)))
 		{
 			verifier_wanted = false;
 			verifier_scope = JUDGE_DUE;

@@ -105,6 +105,24 @@ subtest 'a verifier that fails while it ends sessions' => sub {
 	ok($good->alive, 'the other session lives');
 };
 
+# Each start costs the postmaster a fork.
+subtest 'a verifier that fails each time' => sub {
+	my $s = $c->session(cert => 'good');
+	my $mark = $c->log_mark;
+	my @times;
+
+	$inject->fail(from => 1, who => 'pg_tls verifier', scope => 'all');
+	load_crl($good_crl);
+	ok($c->poll_until(sub {
+		@times = $c->log_since($mark) =~ /:(\d\d\.\d+) UTC \[\d+\] pg_tls verifier: ERROR:  out of memory/g;
+		@times >= 3;
+	}), 'fails again and again') or diag $c->log_since($mark);
+	$inject->off;
+	cmp_ok(($times[2] - $times[0] + 60) % 60, '>=', 1, '... not all the time');
+	ok(pending_is_judged(), 'and succeeds in the end');
+	is($admin->query('SELECT bool_and(acceptable) FROM pg_stat_tls WHERE client_certificate'), 't', '... rightly');
+};
+
 # What was seen before the restart is there in the end, and no more.
 subtest 'a monitor that fails as it starts' => sub {
 	my $seen = sub {
