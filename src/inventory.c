@@ -240,6 +240,20 @@ make_newest(Table *table, int32 number)
 	table->newest = number;
 }
 
+static void
+make_oldest(Table *table, int32 number)
+{
+	Link	   *link = link_of(table, number);
+
+	link->newer = table->oldest;
+	link->older = NONE;
+	if (table->oldest != NONE)
+		link_of(table, table->oldest)->older = number;
+	else
+		table->newest = number;
+	table->oldest = number;
+}
+
 /* Take the entry seen longest ago out of the table. */
 static int32
 evict(Table *table)
@@ -255,6 +269,26 @@ evict(Table *table)
 	return number;
 }
 
+/* The number of the entry of a key, NONE if there is none. */
+static int32
+look_up(Table *table, const void *key)
+{
+	int32		number = *bucket(table, hash_key(table, key));
+
+	while (number != NONE && memcmp(entry(table, number), key, table->key_size) != 0)
+		number = link_of(table, number)->next_in_bucket;
+	return number;
+}
+
+static void
+put_in_bucket(Table *table, int32 number)
+{
+	int32	   *first = bucket(table, hash_key(table, entry(table, number)));
+
+	link_of(table, number)->next_in_bucket = *first;
+	*first = number;
+}
+
 /*
  * Find the entry of a key, or make one, zero but for its key; it becomes the
  * newest.  The caller holds the lock exclusively.
@@ -262,26 +296,18 @@ evict(Table *table)
 static void *
 find_entry(Table *table, const void *key, bool *found)
 {
-	int32	   *first = bucket(table, hash_key(table, key));
-	int32		number;
+	int32		number = look_up(table, key);
 
-	for (number = *first; number != NONE; number = link_of(table, number)->next_in_bucket)
+	*found = number != NONE;
+	if (*found)
+		unlink_entry(table, number);
+	else
 	{
-		if (memcmp(entry(table, number), key, table->key_size) == 0)
-		{
-			*found = true;
-			unlink_entry(table, number);
-			make_newest(table, number);
-			return entry(table, number);
-		}
+		number = table->used < table->size ? table->used++ : evict(table);
+		memset(entry(table, number), 0, table->entry_size);
+		memcpy(entry(table, number), key, table->key_size);
+		put_in_bucket(table, number);
 	}
-
-	*found = false;
-	number = table->used < table->size ? table->used++ : evict(table);
-	memset(entry(table, number), 0, table->entry_size);
-	memcpy(entry(table, number), key, table->key_size);
-	link_of(table, number)->next_in_bucket = *first;
-	*first = number;
 	make_newest(table, number);
 	return entry(table, number);
 }
@@ -503,7 +529,9 @@ pgtls_inventory_save(StringInfo buf)
 
 /*
  * Add what was saved; false if it is not to be understood.  Sessions that were
- * noted since are newer than all of it.
+ * noted since are newer than all of it, so what finds no room is left out.
+ *
+ * This takes no memory, and so cannot fail half-way.
  */
 bool
 pgtls_inventory_load(StringInfo buf)
@@ -515,42 +543,35 @@ pgtls_inventory_load(StringInfo buf)
 	{
 		Table	   *table = tables[i];
 		int32		n;
-		int32		n_new;
 		char	   *saved = load_table(table, buf, &n);
-		char	   *newer;
 
 		if (saved == NULL)
 			return false;
 
-		newer = copy_entries(table, &n_new);
 		LWLockAcquire(table->lock, LW_EXCLUSIVE);
-		for (int pass = 0; pass < 2; pass++)
+		for (int32 k = n - 1; k >= 0; k--)
 		{
-			char	   *from = pass == 0 ? saved : newer;
-			int32		count = pass == 0 ? n : n_new;
+			char	   *source = saved + k * table->entry_size;
+			int32		number = look_up(table, source);
+			Seen		more;
 
-			for (int32 k = 0; k < count; k++)
+			if (number != NONE)
 			{
-				char	   *source = from + k * table->entry_size;
-				bool		found;
-				char	   *entry = find_entry(table, source, &found);
-				Seen		seen;
-				Seen		more;
-
-				/* the second pass brings the newer ones to the front again */
-				if (pass == 1 && found)
-					continue;
 				/* what was saved is not aligned */
-				memcpy(&seen, entry + seen_offset[i], sizeof(seen));
 				memcpy(&more, source + seen_offset[i], sizeof(more));
-				add_seen(&seen, found, &more);
-				if (!found)
-					memcpy(entry, source, table->entry_size);
-				memcpy(entry + seen_offset[i], &seen, sizeof(seen));
+				add_seen((Seen *) ((char *) entry(table, number) + seen_offset[i]), true, &more);
 			}
+			else if (table->used < table->size)
+			{
+				number = table->used++;
+				memcpy(entry(table, number), source, table->entry_size);
+				put_in_bucket(table, number);
+				make_oldest(table, number);
+			}
+			else
+				table->evictions++;
 		}
 		LWLockRelease(table->lock);
-		pfree(newer);
 	}
 	return true;
 }

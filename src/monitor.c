@@ -58,6 +58,8 @@
 /* How often the save file is written. */
 #define SAVE_INTERVAL	USECS_PER_MINUTE
 
+#define NO_GENERATION	PG_UINT64_MAX
+
 typedef enum InvalidSessions
 {
 	INVALID_REPORT,
@@ -84,7 +86,7 @@ typedef struct MonitorShared
 	 */
 	LWLock	   *verifier_lock;
 
-	bool		loaded;			/* the save file was read */
+	bool		loaded;			/* the save file was read, if it is of use */
 	bool		save_soon;		/* the save file is to be written at once */
 
 	/*
@@ -93,7 +95,7 @@ typedef struct MonitorShared
 	 */
 	pg_atomic_uint64 next_change;
 
-	/* Generation of that store. */
+	/* Generation of that store, NO_GENERATION before a pass has come to its end. */
 	pg_atomic_uint64 next_change_generation;
 } MonitorShared;
 
@@ -143,7 +145,7 @@ pgtls_monitor_shmem_init(void *area, bool found)
 	{
 		memset(shared, 0, sizeof(MonitorShared));
 		pg_atomic_init_u64(&shared->next_change, (uint64) DT_NOEND);
-		pg_atomic_init_u64(&shared->next_change_generation, PG_UINT64_MAX);
+		pg_atomic_init_u64(&shared->next_change_generation, NO_GENERATION);
 		shared->verifier_lock = &(GetNamedLWLockTranche("pg_tls"))[PGTLS_LOCK_VERIFIER].lock;
 	}
 }
@@ -291,6 +293,9 @@ pgtls_verifier_main(Datum arg)
 {
 	JudgeScope	scope = DatumGetInt32(arg);
 	SSL_CTX    *context;
+	TimestampTz now;
+	TimestampTz next_change;
+	int			n;
 
 	pgtls_monitor_catch_sigterm(stop_verifier);
 	BackgroundWorkerUnblockSignals();
@@ -299,33 +304,35 @@ pgtls_verifier_main(Datum arg)
 
 	MemoryContextSwitchTo(TopMemoryContext);
 	LWLockAcquire(shared->verifier_lock, LW_EXCLUSIVE);
+	now = GetCurrentTimestamp();
+	next_change = (TimestampTz) pg_atomic_read_u64(&shared->next_change);
+
+	/*
+	 * Until this pass has done all of its work, none has: one that fails, or is
+	 * cut short, has another follow.
+	 */
+	pg_atomic_write_u64(&shared->next_change_generation, NO_GENERATION);
 	if (pgtls_reload_context(&context))
 	{
-		TimestampTz now = GetCurrentTimestamp();
-		int			n;
-
+		next_change = DT_NOEND;
 		n = pgtls_judge_sessions(context, pgtls_reload_generation(), pgtls_reload_crl_changes(),
 								 scope, take_verdict, NULL);
 		elog(DEBUG1, "pg_tls judged %d sessions in %.3f ms", n,
 			 (GetCurrentTimestamp() - now) / 1000.0);
-
-		/*
-		 * Before, that is in the past if a change has come since.  A pass that
-		 * was cut short leaves the moment as it is, so that another follows.
-		 */
-		if (!pgtls_judge_stop)
-		{
-			pg_atomic_write_u64(&shared->next_change, (uint64)
-								(context == NULL ? DT_NOEND :
-								 pgtls_verify_next_change(SSL_CTX_get_cert_store(context), now)));
-			pg_atomic_write_u64(&shared->next_change_generation,
-								(uint64) pgtls_reload_generation());
-		}
+		if (context != NULL)
+			next_change = pgtls_verify_next_change(SSL_CTX_get_cert_store(context), now);
 	}
 	else
 		forget_verdicts();
 	if (invalid_sessions == INVALID_TERMINATE)
 		terminate_refused();
+
+	/* reckoned from the beginning, so it is past if it has come since */
+	if (!pgtls_judge_stop)
+	{
+		pg_atomic_write_u64(&shared->next_change, (uint64) next_change);
+		pg_atomic_write_u64(&shared->next_change_generation, (uint64) pgtls_reload_generation());
+	}
 	LWLockRelease(shared->verifier_lock);
 	proc_exit(0);
 }
@@ -448,7 +455,10 @@ start_workers(long *timeout)
 	else if (verifier_wanted)
 	{
 		idle = false;
-		if (start_task(&verifier, Int32GetDatum(verifier_scope)))
+		/* one that has failed would fail again at once */
+		if ((pg_atomic_read_u64(&shared->next_change_generation) != NO_GENERATION ||
+			 now >= verifier.start + RETRY_INTERVAL * INT64CONST(1000) || now < verifier.start) &&
+			start_task(&verifier, Int32GetDatum(verifier_scope)))
 		{
 			verifier_wanted = false;
 			verifier_scope = JUDGE_DUE;
@@ -548,10 +558,7 @@ pgtls_monitor_main(Datum arg)
 	crl_dir = 0;
 	want_verifier(JUDGE_DUE);
 	if (!shared->loaded)
-	{
-		pgtls_save_load();
-		shared->loaded = true;
-	}
+		pgtls_save_load(&shared->loaded);
 	next_save = GetCurrentTimestamp() + SAVE_INTERVAL;
 
 	while (!ShutdownRequestPending)
@@ -573,10 +580,15 @@ pgtls_monitor_main(Datum arg)
 		crl_dir = new_crl_dir;
 		look_for_due_verdicts(reloading, &timeout);
 
+		if (shared->save_soon)
+			shared->loaded = true;	/* it was reset: what is in the file is over */
+		if (!shared->loaded && (reloading || GetCurrentTimestamp() >= next_save))
+			pgtls_save_load(&shared->loaded);
 		if (shared->save_soon || GetCurrentTimestamp() >= next_save)
 		{
 			shared->save_soon = false;
-			pgtls_save_store();
+			if (shared->loaded)
+				pgtls_save_store();
 			next_save = GetCurrentTimestamp() + SAVE_INTERVAL;
 		}
 		if (!start_workers(&timeout))
@@ -588,7 +600,8 @@ pgtls_monitor_main(Datum arg)
 		CHECK_FOR_INTERRUPTS();
 	}
 
-	pgtls_save_store();
+	if (shared->loaded)
+		pgtls_save_store();
 
 	/* if the server does not stop, the monitor has to come back: not with 0 */
 	proc_exit(1);

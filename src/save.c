@@ -17,6 +17,7 @@
  */
 #include "postgres.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/stringinfo.h"
@@ -37,7 +38,14 @@
 #define SAVE_MAGIC		0x70674c31
 
 /* More than this is no file of ours. */
-#define SAVE_MAX_SIZE	(Size) (512 * 1024 * 1024)
+#define SAVE_MAX_SIZE	(512 * 1024 * 1024)
+
+typedef enum ReadResult
+{
+	READ_OK,
+	READ_USELESS,				/* there is none, or it cannot be used */
+	READ_LATER					/* something is short now */
+} ReadResult;
 
 typedef struct SaveHeader
 {
@@ -61,33 +69,41 @@ pgtls_save_define_settings(void)
 							 NULL, NULL, NULL);
 }
 
-/* Read the file into memory; false, with a message, if that fails. */
-static bool
+/* Read the file into memory; a problem is logged. */
+static ReadResult
 read_file(StringInfo buf)
 {
 	FILE	   *file = AllocateFile(SAVE_FILE, PG_BINARY_R);
+	struct stat st;
 	SaveHeader	header;
 	pg_crc32c	crc;
 	const char *problem = NULL;
+	ReadResult	result = READ_USELESS;
 
 	if (file == NULL)
 	{
+		if (errno == ENOMEM || errno == EMFILE || errno == ENFILE)
+			result = READ_LATER;
 		if (errno != ENOENT)
 			ereport(LOG,
 					(errcode_for_file_access(),
 					 errmsg("could not read file \"%s\": %m", SAVE_FILE)));
-		return false;
+		return result;
 	}
 
 	if (fread(&header, sizeof(header), 1, file) != 1)
 		problem = "it is too short";
 	else if (header.magic != SAVE_MAGIC)
 		problem = "it is of another version, or another program's";
-	else if (header.length > SAVE_MAX_SIZE)
+	else if (header.length > SAVE_MAX_SIZE || fstat(fileno(file), &st) != 0)
 		problem = "its length is not valid";
+	else if (st.st_size < (off_t) (sizeof(header) + header.length))
+		problem = "it is too short";
+	else if ((buf->data = MemoryContextAllocExtended(CurrentMemoryContext, (Size) header.length + 1,
+													 MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM)) == NULL)
+		result = READ_LATER;
 	else
 	{
-		buf->data = MemoryContextAllocHuge(CurrentMemoryContext, (Size) header.length + 1);
 		buf->maxlen = header.length + 1;
 		buf->len = (int) fread(buf->data, 1, header.length, file);
 		buf->cursor = 0;
@@ -99,6 +115,8 @@ read_file(StringInfo buf)
 			problem = "it is too short";
 		else if (!EQ_CRC32C(crc, header.crc))
 			problem = "its checksum is wrong";
+		else
+			result = READ_OK;
 	}
 	FreeFile(file);
 
@@ -107,24 +125,41 @@ read_file(StringInfo buf)
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("ignoring file \"%s\"", SAVE_FILE),
 				 errdetail("The file is not used, since %s.", problem)));
-	return problem == NULL;
+	else if (result == READ_LATER)
+		ereport(LOG,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("could not read file \"%s\": out of memory", SAVE_FILE),
+				 errdetail("It is left as it is, and read later.")));
+	return result;
 }
 
-/* Add what the file holds to what has been seen already. */
+/*
+ * Add what the file holds to what has been seen already.  "done" becomes true
+ * with that, or where there is nothing to add, so that it is never done twice,
+ * whatever happens next; while it is false, the file is not to be overwritten.
+ */
 void
-pgtls_save_load(void)
+pgtls_save_load(bool *done)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pg_tls save",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext oldcontext = MemoryContextSwitchTo(context);
 	StringInfoData buf;
+	ReadResult	result = save ? read_file(&buf) : READ_USELESS;
 
-	if (save && read_file(&buf) &&
-		!(pgtls_handshake_load(&buf) && pgtls_inventory_load(&buf)))
-		ereport(LOG,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("ignoring a part of file \"%s\"", SAVE_FILE),
-				 errdetail("It was written by another version.")));
+	if (result == READ_OK)
+	{
+		bool		whole = pgtls_handshake_load(&buf) && pgtls_inventory_load(&buf);
+
+		*done = true;
+		if (!whole)
+			ereport(LOG,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("ignoring a part of file \"%s\"", SAVE_FILE),
+					 errdetail("It was written by another version.")));
+	}
+	else if (result == READ_USELESS)
+		*done = true;
 	MemoryContextSwitchTo(oldcontext);
 	MemoryContextDelete(context);
 }

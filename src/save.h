@@ -11,7 +11,7 @@
 extern void pgtls_save_define_settings(void);
 
 /* For the monitor alone. */
-extern void pgtls_save_load(void);
+extern void pgtls_save_load(bool *done);
 extern void pgtls_save_store(void);
 
 #endif							/* PGTLS_SAVE_H */

@@ -150,6 +150,36 @@ is_removed(const X509_REVOKED *entry)
 	return result;
 }
 
+/* In the order in which OpenSSL sorts entries. */
+static int
+compare_serial(STACK_OF(X509_REVOKED) *entries, int index, const ASN1_INTEGER *serial)
+{
+	return ASN1_STRING_cmp(X509_REVOKED_get0_serialNumber(sk_X509_REVOKED_value(entries, index)),
+						   serial);
+}
+
+/*
+ * The first of the sorted entries with a serial number, -1 if there is none: as
+ * sk_X509_REVOKED_find(), which takes an entry to compare with, that is memory.
+ */
+static int
+find_serial(STACK_OF(X509_REVOKED) *entries, const ASN1_INTEGER *serial)
+{
+	int			low = 0;
+	int			high = sk_X509_REVOKED_num(entries);
+
+	while (low < high)
+	{
+		int			middle = low + (high - low) / 2;
+
+		if (compare_serial(entries, middle, serial) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < sk_X509_REVOKED_num(entries) && compare_serial(entries, low, serial) == 0 ? low : -1;
+}
+
 /*
  * Look a serial number up, of a certificate of an issuer, NULL for any.
  * Returns 0 if it is not revoked, 1 if it is, 2 for removeFromCRL.
@@ -161,7 +191,6 @@ crl_lookup(X509_CRL *crl, X509_REVOKED **revoked, PGTLS_CRL_METHOD_CONST ASN1_IN
 	const CrlData *data = X509_CRL_get_meth_data(crl);
 	STACK_OF(X509_REVOKED) *entries = X509_CRL_get_REVOKED(crl);
 	X509_REVOKED *entry;
-	X509_REVOKED *wanted;
 	int			index;
 
 	if (data == NULL)
@@ -173,14 +202,7 @@ crl_lookup(X509_CRL *crl, X509_REVOKED **revoked, PGTLS_CRL_METHOD_CONST ASN1_IN
 
 	if (!sk_X509_REVOKED_is_sorted(entries))
 		sk_X509_REVOKED_sort(entries);
-	wanted = X509_REVOKED_new();
-	if (wanted == NULL || !X509_REVOKED_set_serialNumber(wanted, (ASN1_INTEGER *) serial))
-	{
-		X509_REVOKED_free(wanted);
-		return 1;				/* no memory: let nobody in */
-	}
-	index = sk_X509_REVOKED_find(entries, wanted);
-	X509_REVOKED_free(wanted);
+	index = find_serial(entries, serial);
 	if (index < 0 ||
 		(issuer != NULL && X509_NAME_cmp(issuer, X509_CRL_get_issuer(crl)) != 0))
 		return 0;
