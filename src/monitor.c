@@ -31,6 +31,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
+#include "storage/pmsignal.h"
 #include "storage/procsignal.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -53,7 +54,9 @@
  * A worker that takes longer than this is ended: a FIFO in ssl_crl_dir, say,
  * would hold the verifier up for ever, and with it all verdicts.
  */
+#ifndef WORKER_LIMIT			/* tests have a shorter one */
 #define WORKER_LIMIT	(10 * USECS_PER_MINUTE)
+#endif
 
 /* How often the save file is written. */
 #define SAVE_INTERVAL	USECS_PER_MINUTE
@@ -85,6 +88,8 @@ typedef struct MonitorShared
 	 * but if the monitor itself is started again, another one may still run.
 	 */
 	LWLock	   *verifier_lock;
+	int			verifier_pid;	/* of who holds it, 0 for nobody */
+	TimestampTz verifier_start;
 
 	bool		loaded;			/* the save file was read, if it is of use */
 	bool		save_soon;		/* the save file is to be written at once */
@@ -281,6 +286,30 @@ terminate_refused(void)
 	}
 }
 
+/*
+ * Wait until no other verifier runs: the one of a monitor that has ended may be
+ * stuck, and only this one's monitor can end it.
+ */
+static void
+lock_verifier(void)
+{
+	while (!LWLockConditionalAcquire(shared->verifier_lock, LW_EXCLUSIVE))
+	{
+		if (pgtls_judge_stop || !PostmasterIsAlive())
+			proc_exit(0);
+		pg_usleep(100000L);
+	}
+	shared->verifier_start = GetCurrentTimestamp();
+	shared->verifier_pid = MyProcPid;
+}
+
+static void
+verifier_exit(int code, Datum arg)
+{
+	if (shared->verifier_pid == MyProcPid)
+		shared->verifier_pid = 0;
+}
+
 static void
 stop_verifier(int signo)
 {
@@ -303,7 +332,8 @@ pgtls_verifier_main(Datum arg)
 		proc_exit(0);			/* another library than the one preloaded */
 
 	MemoryContextSwitchTo(TopMemoryContext);
-	LWLockAcquire(shared->verifier_lock, LW_EXCLUSIVE);
+	on_shmem_exit(verifier_exit, (Datum) 0);
+	lock_verifier();
 	now = GetCurrentTimestamp();
 	next_change = (TimestampTz) pg_atomic_read_u64(&shared->next_change);
 
@@ -333,6 +363,7 @@ pgtls_verifier_main(Datum arg)
 		pg_atomic_write_u64(&shared->next_change, (uint64) next_change);
 		pg_atomic_write_u64(&shared->next_change_generation, (uint64) pgtls_reload_generation());
 	}
+	verifier_exit(0, (Datum) 0);
 	LWLockRelease(shared->verifier_lock);
 	proc_exit(0);
 }
@@ -442,6 +473,19 @@ start_task(Task *task, Datum arg)
 	return true;
 }
 
+/*
+ * End a verifier that takes too long, whoever has started it.  Each signal gets
+ * it out of one file that it waits for, and the postmaster sends but one.
+ */
+static void
+end_stuck_verifier(TimestampTz now)
+{
+	int			pid = *(volatile int *) &shared->verifier_pid;
+
+	if (pid != 0 && now > shared->verifier_start + WORKER_LIMIT)
+		(void) kill(pid, SIGTERM);
+}
+
 /* Start what is wanted; false if something runs, or has to wait. */
 static bool
 start_workers(long *timeout)
@@ -450,6 +494,7 @@ start_workers(long *timeout)
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next = DT_NOEND;
 
+	end_stuck_verifier(now);
 	if (is_running(&verifier))
 		idle = false;
 	else if (verifier_wanted)

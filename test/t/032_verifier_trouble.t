@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use File::Temp ();
+use POSIX qw(mkfifo);
 use POSIX ();
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -117,6 +118,37 @@ subtest 'slots that are reused in between' => sub {
 	is($wrong, 0, 'and never had the verdict of another');
 	ok($_->alive, 'others live, too') for @others;
 	unlike($c->log_text, qr/terminating connection with PID/, 'nobody was ended');
+	$c->stop;
+};
+
+# A file that is no file holds it up, one after the other, and whoever has
+# started it has gone.
+subtest 'stuck' => sub {
+	my $c = cluster(TlsBuild->new("$dir/impatient", '-DPGTLS_TEST', '-DWORKER_LIMIT=2000000'));
+	my $crls = $c->datadir . '/crls';
+	my ($hash) = `openssl crl -hash -noout -in '@{[ $pki->crl_path('root') ]}'` =~ /^(\w+)$/;
+
+	mkdir $crls;
+	spew("$crls/$hash.r0", $crl{good});
+	$c->set_conf({ ssl_crl_file => '', ssl_crl_dir => 'crls', 'pg_tls.watch_interval' => '200ms' });
+	is($c->query('SELECT ok FROM pg_tls_reload()', unix => 1), 't', 'with ssl_crl_dir');
+	my $s = $c->session(cert => 'good');
+	is(verdict($c, $s), 't|valid', 'a session');
+
+	unlink "$crls/$hash.r0";
+	mkfifo("$crls/$hash.r$_", 0600) or die "mkfifo: $!" for 0 .. 2;
+	my ($stuck, $monitor);
+	ok($c->poll_until(sub { ($stuck) = verifiers($c); $stuck }), 'the verifier waits for a FIFO');
+	$monitor = $c->query('SELECT monitor_pid FROM pg_tls_status', unix => 1);
+	kill 'TERM', $monitor;
+	ok($c->poll_query("SELECT monitor_pid <> $monitor FROM pg_tls_status", 't', unix => 1), 'its monitor is another');
+	ok($c->poll_until(sub { !grep { $_ == $stuck } verifiers($c) }), 'the verifier is ended all the same');
+
+	unlink map { "$crls/$hash.r$_" } 0 .. 2;
+	spew("$crls/$hash.r0", $crl{revoked});
+	ok($c->poll_query('SELECT verdicts_pending FROM pg_tls_status', '0', unix => 1), 'and sessions are judged again');
+	is(verdict($c, $s), 't|valid', '... rightly');
+	$s->close;
 	$c->stop;
 };
 
