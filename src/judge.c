@@ -21,7 +21,7 @@
 #include "judge.h"
 
 /* Where memory ran out, try again after this time. */
-#define RETRY_INTERVAL	USECS_PER_MINUTE
+#define RETRY_INTERVAL	(5 * USECS_PER_SEC)
 
 /* Set by a signal's handler: leave the rest. */
 volatile sig_atomic_t pgtls_judge_stop = false;
