@@ -178,6 +178,14 @@ LANGUAGE C STRICT STABLE PARALLEL RESTRICTED COST 100 ROWS 6;
 COMMENT ON FUNCTION pg_tls_client_extensions() IS
 'the extensions of the certificate of one''s own client, in their order, from position 0; a value that text would not tell whole is # and its bytes; works without preloading';
 
+CREATE FUNCTION pg_tls_serial_hex(serial numeric)
+RETURNS text
+AS 'MODULE_PATHNAME', 'pg_tls_serial_hex'
+LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
+
+COMMENT ON FUNCTION pg_tls_serial_hex(numeric) IS
+'a serial number in hexadecimal, as openssl and most CAs want it; works without preloading';
+
 CREATE FUNCTION pg_tls_client_dn_field(field text)
 RETURNS text
 AS 'MODULE_PATHNAME', 'pg_tls_client_dn_field'

@@ -49,6 +49,13 @@ SELECT pg_tls_client_dn_field(repeat('1.2', 100000));
 \set VERBOSITY default
 SELECT pg_tls_client_dn_field('nonsense');
 
+SELECT bool_and(pg_tls_serial_hex(serial) = serial_hex) AS same FROM pg_tls_certificate(:'chain');
+SELECT pg_tls_serial_hex(n) FROM unnest('{0, 1, 255, 256, -1, -65536, 147858430193507168255907647760208762990}'::numeric[]) n;
+SELECT pg_tls_serial_hex(NULL) IS NULL AS none, length(pg_tls_serial_hex(repeat('9', 2467)::numeric));
+SELECT pg_tls_serial_hex(1.5);
+SELECT pg_tls_serial_hex('NaN');
+SELECT pg_tls_serial_hex(repeat('9', 2468)::numeric);
+
 -- one's own client, whether or not it has a certificate
 SELECT (SELECT client_certificate FROM pg_tls_session()) = EXISTS (SELECT FROM pg_tls_client_chain()) AS same;
 SELECT (SELECT client_certificate FROM pg_tls_session()) = EXISTS (SELECT FROM pg_tls_client_extensions()) AS same;

@@ -26,6 +26,9 @@
  * extension's value.
  */
 #define MAX_TEXT			(1024 * 1024)
+
+/* Serial numbers of more digits are not shown in decimal (certificate.c). */
+#define MAX_SERIAL_DIGITS	2467
 #define MAX_VALUE			(64 * 1024)
 
 /* Attribute types of a DN have names or numbers shorter than this. */
@@ -33,6 +36,7 @@
 
 PG_FUNCTION_INFO_V1(pg_tls_client_chain);
 PG_FUNCTION_INFO_V1(pg_tls_client_extensions);
+PG_FUNCTION_INFO_V1(pg_tls_serial_hex);
 PG_FUNCTION_INFO_V1(pg_tls_client_dn_field);
 PG_FUNCTION_INFO_V1(pg_tls_issuer_dn_field);
 PG_FUNCTION_INFO_V1(pg_tls_certificate_text);
@@ -317,6 +321,48 @@ Datum
 pg_tls_issuer_dn_field(PG_FUNCTION_ARGS)
 {
 	return dn_field(fcinfo, true);
+}
+
+/*
+ * pg_tls_serial_hex(serial numeric) returns text
+ *
+ * A serial number in hexadecimal, as serial_hex elsewhere and openssl have it:
+ * its bytes, a hyphen before a negative one.  Raises an error for what is not
+ * whole, and for numbers of more digits than any serial number is shown with.
+ */
+Datum
+pg_tls_serial_hex(PG_FUNCTION_ARGS)
+{
+	char	   *decimal = DatumGetCString(DirectFunctionCall1(numeric_out, PG_GETARG_DATUM(0)));
+	const char *digits = decimal + (decimal[0] == '-');
+	size_t		n = strlen(digits);
+	unsigned char *bytes;
+	char	   *hex;
+	char	   *p;
+	BIGNUM	   *bn = NULL;
+	int			len;
+
+	if (strspn(digits, "0123456789") != n || n > MAX_SERIAL_DIGITS)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid serial number"),
+				 n > MAX_SERIAL_DIGITS ?
+				 errdetail("It has more than %d digits.", MAX_SERIAL_DIGITS) :
+				 errdetail("\"%s\" is not a whole number.", decimal)));
+
+	/* two digits of the one need less than a byte */
+	bytes = palloc0(n / 2 + 1);
+	hex = palloc(n + 4);
+	if (BN_dec2bn(&bn, digits) == 0)
+		pgtls_out_of_memory();
+	len = Max(BN_bn2bin(bn, bytes), 1);
+	BN_free(bn);
+
+	p = hex;
+	if (digits != decimal)
+		*p++ = '-';
+	p += hex_encode((char *) bytes, len, p);
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(hex, p - hex));
 }
 
 /*

@@ -810,11 +810,16 @@ typedef struct CertificateColumns
 	bool		known;
 	unsigned char fingerprint[PGTLS_SHA256_LEN];
 	Row			row;
+
+	/* extended key usages are the same for most certificates */
+	MemoryContext eku_context;
+	char	   *eku;			/* that the row is of, or NULL */
+	Row			eku_row;
 } CertificateColumns;
 
 typedef enum CertificateColumn
 {
-	COLUMN_SERIAL, COLUMN_SAN, COLUMN_FINGERPRINT, COLUMN_EKU
+	COLUMN_SERIAL, COLUMN_SAN, COLUMN_FINGERPRINT
 } CertificateColumn;
 
 static void
@@ -823,6 +828,9 @@ begin_columns(CertificateColumns *columns)
 	columns->known = false;
 	columns->context = AllocSetContextCreate(CurrentMemoryContext, "pg_stat_tls certificate",
 											 ALLOCSET_SMALL_SIZES);
+	columns->eku = NULL;
+	columns->eku_context = AllocSetContextCreate(CurrentMemoryContext, "pg_stat_tls key usages",
+												 ALLOCSET_SMALL_SIZES);
 }
 
 static void
@@ -846,12 +854,36 @@ add_column(Row *row, CertificateColumns *columns, const SessionInfo *info,
 		pgtls_row_numeric(&columns->row, get_text(info, TEXT_SERIAL));
 		pgtls_row_list(&columns->row, get_text(info, TEXT_CLIENT_SAN));
 		pgtls_row_hex(&columns->row, info->fingerprint, sizeof(info->fingerprint));
-		pgtls_row_list(&columns->row, get_text(info, TEXT_CLIENT_EKU));
 		MemoryContextSwitchTo(oldcontext);
 		memcpy(columns->fingerprint, info->fingerprint, sizeof(info->fingerprint));
 		columns->known = true;
 	}
 	pgtls_row_copy(row, &columns->row, which);
+}
+
+static void
+add_eku(Row *row, CertificateColumns *columns, const SessionInfo *info)
+{
+	const char *eku = info->certificate_read ? get_text(info, TEXT_CLIENT_EKU) : NULL;
+
+	if (eku == NULL)
+	{
+		pgtls_row_null(row);
+		return;
+	}
+	if (columns->eku == NULL || strcmp(columns->eku, eku) != 0)
+	{
+		MemoryContext oldcontext;
+
+		columns->eku = NULL;
+		MemoryContextReset(columns->eku_context);
+		oldcontext = MemoryContextSwitchTo(columns->eku_context);
+		pgtls_row_begin(&columns->eku_row);
+		pgtls_row_list(&columns->eku_row, eku);
+		columns->eku = pstrdup(eku);
+		MemoryContextSwitchTo(oldcontext);
+	}
+	pgtls_row_copy(row, &columns->eku_row, 0);
 }
 
 /* The columns of pg_stat_tls, in their order. */
@@ -892,7 +924,7 @@ make_row(Row *row, SessionInfo *info, TimestampTz now, CertificateColumns *colum
 	add_column(row, columns, info, COLUMN_SAN);
 	add_column(row, columns, info, COLUMN_FINGERPRINT);
 	pgtls_row_text_in_place(row, get_value(info, TEXT_CLIENT_KEY));
-	add_column(row, columns, info, COLUMN_EKU);
+	add_eku(row, columns, info);
 	pgtls_row_time(row, info->not_before);
 	pgtls_row_time(row, info->not_after);
 

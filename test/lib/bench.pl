@@ -421,7 +421,7 @@ my %part = (
 			my $fixed = $c->query(q{SELECT sum(allocated_size) FROM pg_shmem_allocations WHERE name LIKE 'pg_tls%' AND name NOT IN ('pg_tls chains', 'pg_tls sessions')}, unix => 1);
 
 			my @times = view_times($c, 1);
-			my ($connection) = connection_times(0, 50, $c);
+			my ($connection) = connection_times(0, 50, $rounds, $c);
 
 			row($n, $backends, sprintf('%.0f', $bytes / 1024), sprintf('%.2f, of which %.2f for its session', $bytes / 1024 / $backends, ($bytes - $fixed) / 1024 / $backends),
 				(map { spread('%.2f', @$_) } @times), spread('%.1f', @$connection));

@@ -56,6 +56,8 @@ my $der = q{decode(regexp_replace($1, '-----[A-Z ]+-----|\n', '', 'g'), 'base64'
 my @cases = (
 	[ 'pg_tls_client_chain()', '', '2 rows, error none' ],
 	[ 'pg_tls_client_extensions()', '', '9 rows, error none' ],
+	[ 'pg_tls_serial_hex($1::numeric)', '147858430193507168255907647760208762990', '1 rows, error none', 'long' ],
+	[ 'pg_tls_serial_hex($1::numeric)', 'NaN', ' rows, error 22023' ],
 	[ 'pg_tls_client_dn_field($1)', 'CN', '1 rows, error none', 'long' ],
 	[ 'pg_tls_client_dn_field($1)', $type, '0 rows, error none' ],
 	[ 'pg_tls_client_dn_field($1)', 'nonsense', ' rows, error 22023' ],

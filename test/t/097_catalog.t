@@ -39,6 +39,7 @@ pg_tls_hba_rules() | pg_monitor | v u | strict | plpgsql | SECURITY DEFINER sear
 pg_tls_issuer_dn_field(field text) | PUBLIC | s r | strict | c
 pg_tls_reload(timeout interval) | nobody | v u | not strict | c
 pg_tls_reloads() | pg_monitor | v r | strict | c
+pg_tls_serial_hex(serial numeric) | PUBLIC | i s | strict | c
 pg_tls_server_matches(host text) | pg_monitor | v u | strict | c
 pg_tls_session() | PUBLIC | v r | strict | c
 pg_tls_status() | pg_monitor | v r | strict | c
@@ -186,6 +187,7 @@ my %call = map { /^(\w+)\(\) / ? ("$1()" => "SELECT * FROM $1()") : /^(\w+) \| /
 	'pg_tls_certificate(certificate text)' => "SELECT * FROM pg_tls_certificate('$pem')",
 	'pg_tls_client_dn_field(field text)' => q(SELECT pg_tls_client_dn_field('CN')),
 	'pg_tls_issuer_dn_field(field text)' => q(SELECT pg_tls_issuer_dn_field('CN')),
+	'pg_tls_serial_hex(serial numeric)' => 'SELECT pg_tls_serial_hex(1)',
 	'pg_tls_server_matches(host text)' => q(SELECT pg_tls_server_matches('localhost')),
 	'pg_tls_reload(timeout interval)' => 'SELECT * FROM pg_tls_reload()',
 	(grep { /^pg_tls_verify/ } keys %may)[0] => "SELECT * FROM pg_tls_verify('$pem')");
