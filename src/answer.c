@@ -110,19 +110,29 @@ pgtls_answer_check(void)
 		proc_exit(0);
 }
 
-static void
-align(StringInfo data)
+/* Append to a buffer that has room for it. */
+static inline void
+put_bytes(StringInfo data, const void *bytes, size_t len)
 {
-	appendBinaryStringInfo(data, "\0\0\0", -data->len & (sizeof(RecordLength) - 1));
+	memcpy(data->data + data->len, bytes, len);
+	data->len += (int) len;
 }
 
-/* Begin a string of a length; there is room for it, then. */
+/* Align it; there is room for that. */
+static inline void
+align(StringInfo data)
+{
+	while (data->len % sizeof(RecordLength) != 0)
+		data->data[data->len++] = '\0';
+}
+
+/* Begin a string of a length; there is room for it, and a terminator, then. */
 static void
 begin_string(StringInfo record, size_t len)
 {
-	appendStringInfoCharMacro(record, VALUE_STRING);
+	enlargeStringInfo(record, 1 + (int) sizeof(RecordLength) + VARHDRSZ + (int) len + 1);
+	record->data[record->len++] = VALUE_STRING;
 	align(record);
-	enlargeStringInfo(record, VARHDRSZ + (int) len + 1);
 	SET_VARSIZE(record->data + record->len, VARHDRSZ + len);
 	record->len += VARHDRSZ;
 }
@@ -137,15 +147,16 @@ pgtls_answer_put(StringInfo record, const char *string)
 		size_t		len = strlen(string);
 
 		begin_string(record, len);
-		appendBinaryStringInfo(record, string, (int) len + 1);
+		put_bytes(record, string, len + 1);
 	}
 }
 
 void
 pgtls_answer_put_int(StringInfo record, int64 value)
 {
-	appendStringInfoCharMacro(record, VALUE_INT);
-	appendBinaryStringInfo(record, (char *) &value, sizeof(value));
+	enlargeStringInfo(record, 1 + (int) sizeof(value));
+	record->data[record->len++] = VALUE_INT;
+	put_bytes(record, &value, sizeof(value));
 }
 
 static void
@@ -154,8 +165,8 @@ put_numeric(StringInfo record, Datum numeric)
 	struct varlena *value = (struct varlena *) DatumGetPointer(numeric);
 
 	begin_string(record, VARSIZE(value) - VARHDRSZ);
-	appendBinaryStringInfo(record, VARDATA(value), VARSIZE(value) - VARHDRSZ);
-	appendStringInfoCharMacro(record, '\0');
+	put_bytes(record, VARDATA(value), VARSIZE(value) - VARHDRSZ);
+	put_bytes(record, "", 1);
 	pfree(value);
 }
 
@@ -193,9 +204,9 @@ pgtls_answer_put_hex(StringInfo record, const char *sign,
 		return;
 	}
 	begin_string(record, strlen(sign) + 2 * (size_t) len);
-	appendStringInfoString(record, sign);
+	put_bytes(record, sign, strlen(sign));
 	record->len += hex_encode((const char *) bytes, len, record->data + record->len);
-	appendStringInfoChar(record, '\0');
+	put_bytes(record, "", 1);
 }
 
 /*
@@ -217,10 +228,12 @@ pgtls_answer_send(StringInfo record)
 {
 	RecordLength len;
 
+	enlargeStringInfo(record, sizeof(RecordLength));
 	align(record);
 	len = record->len;
-	appendBinaryStringInfo(&out_message, (char *) &len, sizeof(len));
-	appendBinaryStringInfo(&out_message, record->data, record->len);
+	enlargeStringInfo(&out_message, sizeof(len) + len);
+	put_bytes(&out_message, &len, sizeof(len));
+	put_bytes(&out_message, record->data, len);
 	resetStringInfo(record);
 	if (out_message.len >= MESSAGE_SIZE)
 		flush_message(false);
