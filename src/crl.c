@@ -218,7 +218,10 @@ entry_reason(const X509_REVOKED *revoked)
 		ASN1_ENUMERATED *reason = d2i_ASN1_ENUMERATED(NULL, &der, ASN1_STRING_length(data));
 
 		if (reason == NULL)
+		{
+			ERR_clear_error();
 			return NULL;
+		}
 		value = ASN1_ENUMERATED_get(reason);
 		ASN1_ENUMERATED_free(reason);
 	}
@@ -246,6 +249,7 @@ entry_issuer(const X509_REVOKED *revoked)
 			result = pgtls_certificate_name(name->d.directoryName);
 	}
 	GENERAL_NAMES_free(names);
+	ERR_clear_error();			/* the extension may not be what it should be */
 	return result;
 }
 
@@ -339,7 +343,7 @@ pgtls_crl_entries(X509_CRL *crl, CrlEntryCallback callback, void *arg)
 	/* a million of them, sorted, take several times as long to read */
 	if (!indirect && sk_X509_REVOKED_is_sorted(entries))
 		pgtls_crl_order(crl, CRL_BY_ADDRESS);
-	ERR_clear_error();			/* extensions may not be what they should be */
+	ERR_clear_error();
 
 	for (int i = 0; ok && i < sk_X509_REVOKED_num(entries); i++)
 	{

@@ -26,10 +26,10 @@
  * extension's value.
  */
 #define MAX_TEXT			(1024 * 1024)
+#define MAX_VALUE			(64 * 1024)
 
 /* Serial numbers of more digits are not shown in decimal (certificate.c). */
 #define MAX_SERIAL_DIGITS	2467
-#define MAX_VALUE			(64 * 1024)
 
 /* Attribute types of a DN have names or numbers shorter than this. */
 #define MAX_FIELD_NAME		128
@@ -348,7 +348,7 @@ pg_tls_serial_hex(PG_FUNCTION_ARGS)
 				 errmsg("invalid serial number"),
 				 n > MAX_SERIAL_DIGITS ?
 				 errdetail("It has more than %d digits.", MAX_SERIAL_DIGITS) :
-				 errdetail("\"%s\" is not a whole number.", decimal)));
+				 errdetail("\"%s\" is not written as a whole number.", decimal)));
 
 	/* two digits of the one need less than a byte */
 	bytes = palloc0(n / 2 + 1);

@@ -121,7 +121,7 @@ pgtls_judge_sessions(SSL_CTX *context, int64 generation, uint32 crl_changes,
 
 		if (scope == JUDGE_ALL || verdict->generation != generation ||
 			verdict->crl_changes != crl_changes || verdict->recheck_at <= now ||
-			verdict->checked_at > now)
+			(verdict->checked_at > now && keys[i].chain != PGTLS_NO_CHAIN))
 			keys[due++] = keys[i];
 	}
 	qsort(keys, due, sizeof(SessionKey), compare_chains);

@@ -267,7 +267,7 @@ terminate_refused(void)
 	SessionKey *keys;
 	int			n = pgtls_session_list(&keys);
 
-	for (int i = 0; i < n && !pgtls_judge_stop; i++)
+	for (int i = 0; i < n; i++)
 	{
 		const Verdict *verdict = &keys[i].verdict;
 		char	   *certificate;
@@ -288,7 +288,7 @@ terminate_refused(void)
 
 /*
  * Wait until no other verifier runs: the one of a monitor that has ended may be
- * stuck, and only this one's monitor can end it.
+ * stuck, until the present monitor ends it.
  */
 static void
 lock_verifier(void)
@@ -300,6 +300,7 @@ lock_verifier(void)
 		pg_usleep(100000L);
 	}
 	shared->verifier_start = GetCurrentTimestamp();
+	pg_write_barrier();
 	shared->verifier_pid = MyProcPid;
 }
 
@@ -481,8 +482,13 @@ static void
 end_stuck_verifier(TimestampTz now)
 {
 	int			pid = *(volatile int *) &shared->verifier_pid;
+	TimestampTz start;
 
-	if (pid != 0 && now > shared->verifier_start + WORKER_LIMIT)
+	pg_read_barrier();
+	start = *(volatile TimestampTz *) &shared->verifier_start;
+
+	/* the clock may have been set back */
+	if (pid != 0 && (now > start + WORKER_LIMIT || now < start - USECS_PER_MINUTE))
 		(void) kill(pid, SIGTERM);
 }
 
@@ -500,13 +506,16 @@ start_workers(long *timeout)
 	else if (verifier_wanted)
 	{
 		idle = false;
-		/* one that has failed would fail again at once */
-		if ((pg_atomic_read_u64(&shared->next_change_generation) != NO_GENERATION ||
-			 now >= verifier.start + RETRY_INTERVAL * INT64CONST(1000) || now < verifier.start) &&
-			start_task(&verifier, Int32GetDatum(verifier_scope)))
+		/* one that has failed, or was never forked, would fail again at once */
+		if (pg_atomic_read_u64(&shared->next_change_generation) != NO_GENERATION ||
+			now >= verifier.start + RETRY_INTERVAL * INT64CONST(1000) || now < verifier.start)
 		{
-			verifier_wanted = false;
-			verifier_scope = JUDGE_DUE;
+			pg_atomic_write_u64(&shared->next_change_generation, NO_GENERATION);
+			if (start_task(&verifier, Int32GetDatum(verifier_scope)))
+			{
+				verifier_wanted = false;
+				verifier_scope = JUDGE_DUE;
+			}
 		}
 	}
 
@@ -602,6 +611,8 @@ pgtls_monitor_main(Datum arg)
 	 */
 	crl_dir = 0;
 	want_verifier(JUDGE_DUE);
+	if (shared->save_soon)
+		shared->loaded = true;	/* what is in the file is not to come back */
 	if (!shared->loaded)
 		pgtls_save_load(&shared->loaded);
 	next_save = GetCurrentTimestamp() + SAVE_INTERVAL;

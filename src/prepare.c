@@ -7,9 +7,9 @@
  * server that forks, that is in each connection, and each does them for
  * itself:
  *
- *	- A CRL's entries are sorted at the first look-up in it.  A CRL that is
- *	  the same as the one before the load is not sorted again: that one takes
- *	  its place.
+ *	- A CRL's entries are sorted at the first look-up in it.  A large CRL
+ *	  that is the same as one before the load is not sorted again: that one
+ *	  takes its place, where OpenSSL lets it.
  *	- Where ssl_cert_file has one certificate and no chain, the chain that goes
  *	  to the client is built at each handshake, from ssl_ca_file, and in doing
  *	  so verified, with all CRL checks, although nothing depends on the outcome.

@@ -757,7 +757,7 @@ pgtls_session_next_check(int64 generation, uint32 crl_changes, int *judged, int 
 		if (keys[i].verdict.generation != generation ||
 			keys[i].verdict.crl_changes != crl_changes)
 			(*pending)++;
-		else if (keys[i].verdict.checked_at > now)
+		else if (keys[i].verdict.checked_at > now && keys[i].chain != PGTLS_NO_CHAIN)
 			next = DT_NOBEGIN;	/* the clock was set back */
 		else
 			next = Min(next, keys[i].verdict.recheck_at);
