@@ -85,9 +85,11 @@ subtest 'a verifier that fails while it ends sessions' => sub {
 	my $n;
 	my $failures = 0;
 
-	# the list of those who are to end is among the last that it asks memory for
-	foreach my $from_end (undef, 0 .. 3)
+	# the list of those who are to end is among the last that it asks memory for;
+	# how many follow depends on the server
+	foreach my $from_end (undef, 0 .. 30)
 	{
+		last if $failures > 1;
 		my $victim = $c->session(cert => 'victim');
 		my $mark = $c->log_mark;
 		my $what = defined $from_end ? 'allocation ' . ($n - $from_end) . " of $n" : 'nothing fails';
