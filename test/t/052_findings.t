@@ -59,6 +59,7 @@ $c->start;
 my $s = $c->session(unix => 1);
 $s->query('CREATE EXTENSION pg_tls; CREATE ROLE alice LOGIN; CREATE ROLE bob LOGIN; CREATE ROLE watcher LOGIN; GRANT pg_monitor TO watcher');
 
+my $configured = TlsCluster->pg_config('configure');
 my %seen;
 
 # The codes are these, and no others: [code, severity, object, what is said].
@@ -324,8 +325,8 @@ for (
 	[ 'replication is not all', ['hostnossl all all all reject', 'host replication all all scram-sha-256'], $clear->(4, 'host') ],
 	[ 'passwords', ['host all all all password'], $clear->(3, 'host'), $password->(3, 'password') ],
 	$c->pg_version < 19 ? [ 'radius', ['host all all all radius radiusservers=127.0.0.1 radiussecrets=x'], $clear->(3, 'host'), $password->(3, 'radius') ] : (),
-	[ 'pam', ['host all all all pam'], $clear->(3, 'host'), $password->(3, 'pam') ],
-	[ 'ldap', ['host all all all ldap ldapserver=x ldapprefix=y'], $clear->(3, 'host'), $password->(3, 'ldap') ],
+	$configured =~ /--with-pam/ ? [ 'pam', ['host all all all pam'], $clear->(3, 'host'), $password->(3, 'pam') ] : (),
+	$configured =~ /--with-ldap/ ? [ 'ldap', ['host all all all ldap ldapserver=x ldapprefix=y'], $clear->(3, 'host'), $password->(3, 'ldap') ] : (),
 	[ 'passwords over TLS', ['hostssl all all all password'] ],
 	[ 'trust', ['hostssl all all all trust'], [ 'hba_trust', 'critical', 'line 3 of pg_hba.conf', qr/lets anybody from all in as any role, without authentication/ ] ],
 	[ 'trust and a certificate that proves nothing', ['hostssl all all all trust clientcert=verify-ca'], [ 'hba_trust', 'critical', 'line 3 of pg_hba.conf', qr/lets anybody with a certificate from all in/ ] ],

@@ -12,6 +12,9 @@ use Time::HiRes qw(time);
 use TlsCluster;
 use TlsPKI qw(slurp spew);
 
+plan skip_all => 'the server has no postgres_fdw'
+  unless -e TlsCluster->pg_config('sharedir') . '/extension/postgres_fdw.control';
+
 my $dir = File::Temp->newdir;
 my $pki = TlsPKI->default_set("$dir/pki");
 my $timeout = 3;    # seconds
