@@ -26,8 +26,8 @@
 
 #include "common/hashfn.h"
 #include "pgstat.h"
-#include "postmaster/postmaster.h"
 #include "postmaster/interrupt.h"
+#include "postmaster/postmaster.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
@@ -583,6 +583,16 @@ monitor_exit(int code, Datum arg)
 		shared->pid = 0;
 }
 
+/* Read the save file, unless that has been done, or it was reset since. */
+static void
+load_saved(void)
+{
+	if (shared->save_soon)
+		shared->loaded = true;	/* what is in the file is not to come back */
+	if (!shared->loaded)
+		pgtls_save_load(&shared->loaded);
+}
+
 /* Main function of the monitor. */
 void
 pgtls_monitor_main(Datum arg)
@@ -611,10 +621,7 @@ pgtls_monitor_main(Datum arg)
 	 */
 	crl_dir = 0;
 	want_verifier(JUDGE_DUE);
-	if (shared->save_soon)
-		shared->loaded = true;	/* what is in the file is not to come back */
-	if (!shared->loaded)
-		pgtls_save_load(&shared->loaded);
+	load_saved();
 	next_save = GetCurrentTimestamp() + SAVE_INTERVAL;
 
 	while (!ShutdownRequestPending)
@@ -636,10 +643,8 @@ pgtls_monitor_main(Datum arg)
 		crl_dir = new_crl_dir;
 		look_for_due_verdicts(reloading, &timeout);
 
-		if (shared->save_soon)
-			shared->loaded = true;	/* it was reset: what is in the file is over */
-		if (!shared->loaded && (reloading || GetCurrentTimestamp() >= next_save))
-			pgtls_save_load(&shared->loaded);
+		if (reloading || shared->save_soon || GetCurrentTimestamp() >= next_save)
+			load_saved();
 		if (shared->save_soon || GetCurrentTimestamp() >= next_save)
 		{
 			shared->save_soon = false;

@@ -164,7 +164,7 @@ find_same_crl(STACK_OF(X509_OBJECT) *objects, X509_CRL *wanted)
 	{
 		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
 
-		if (crl != NULL && (crl == wanted || is_same_crl(crl, wanted)))
+		if (crl != NULL && is_same_crl(crl, wanted))
 			return crl;
 	}
 	return NULL;
