@@ -228,6 +228,7 @@ CREATE FUNCTION pg_tls_status(
     OUT fips boolean,
     OUT monitor_pid integer,
     OUT verdicts_pending bigint,
+    OUT verdicts_pending_since timestamptz,
     OUT crl_signatures bigint,
     OUT chains_refused bigint,
     OUT client_evictions bigint,
@@ -287,7 +288,9 @@ COMMENT ON COLUMN pg_tls_status.monitor_pid IS
 'process ID of pg_tls''s standing worker; NULL if it does not run';
 
 COMMENT ON COLUMN pg_tls_status.verdicts_pending IS
-'sessions with a client certificate that was not judged yet by the configuration in force';
+'sessions whose client certificate was not judged yet by the configuration in force, or has to be judged again since the clock may have changed its verdict';
+COMMENT ON COLUMN pg_tls_status.verdicts_pending_since IS
+'when the first of these verdicts was due; NULL for none';
 COMMENT ON COLUMN pg_tls_status.crl_signatures IS
 'CRLs of the load in force whose signatures were verified once for all (pg_tls.crl_signature_cache)';
 COMMENT ON COLUMN pg_tls_status.chains_refused IS
@@ -880,6 +883,12 @@ WITH kinds (code, severity, hint, reference) AS (
         ('files_not_checked', 'warning',
          'Run it again, or raise max_worker_processes and restart the server.',
          NULL),
+        ('worker_not_running', 'critical',
+         'If it has no worker slot, increase max_worker_processes and restart the server; else see the server''s log.',
+         NULL),
+        ('verdicts_pending', 'critical',
+         'If worker slots are in use all the time, increase max_worker_processes and restart the server, or decrease max_parallel_workers: SELECT backend_type, count(*) FROM pg_stat_activity GROUP BY 1;',
+         'STIG V-233577'),
         ('file_problem', 'critical',
          'Put the right file there, then run: SELECT * FROM pg_tls_check(); SELECT * FROM pg_tls_reload();',
          'CIS 6.8'),
@@ -1102,6 +1111,16 @@ found (code, object, finding) AS (
            format('the last attempt to load the TLS files, at %s, failed: %s',
                   last_attempt_time::timestamptz(0), last_error)
     FROM status WHERE NOT last_attempt_ok
+    UNION ALL
+    SELECT 'worker_not_running', 'pg_tls monitor',
+           format('the background worker of pg_tls does not run: verdicts on connected sessions follow neither reloads nor revocations nor the clock, TLS files are not watched, and statistics are not saved (max_worker_processes: %s)',
+                  current_setting('max_worker_processes'))
+    FROM status WHERE monitor_pid IS NULL
+    UNION ALL
+    SELECT 'verdicts_pending', 'pg_tls verifier',
+           format('sessions whose client certificate waits to be judged again: %s, the first since %s; some may be revoked',
+                  verdicts_pending, verdicts_pending_since::timestamptz(0))
+    FROM status WHERE verdicts_pending_since < now() - interval '1 minute'
     UNION ALL
     SELECT 'weak_cipher_allowed', 'ssl_ciphers', format('the server offers %s', string_agg(cipher, ', '))
     FROM status, regexp_split_to_table(ciphers, ':') cipher

@@ -24,6 +24,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "postmaster/autovacuum.h"
+#include "postmaster/bgworker_internals.h"
 #include "replication/walsender.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
@@ -240,6 +241,34 @@ pgtls_convert_char(Oid proc, int dest_encoding, const unsigned char *src,
 #if PG_VERSION_NUM < 150000
 #define shm_mq_send(queue, size, data, nowait, flush) shm_mq_send(queue, size, data, nowait)
 #endif
+
+/* 18: the list of registered background workers became a doubly linked one */
+#if PG_VERSION_NUM >= 180000
+#define pgtls_worker_iter		dlist_iter
+#define pgtls_worker_foreach	dlist_foreach
+#define pgtls_worker_container	dlist_container
+#else
+#define pgtls_worker_iter		slist_iter
+#define pgtls_worker_foreach	slist_foreach
+#define pgtls_worker_container	slist_container
+#endif
+
+/* RegisterBackgroundWorker() does not tell whether there was room. */
+static inline bool
+pgtls_is_worker_registered(const char *name)
+{
+	pgtls_worker_iter iter;
+
+	pgtls_worker_foreach(iter, &BackgroundWorkerList)
+	{
+		RegisteredBgWorker *worker =
+			pgtls_worker_container(RegisteredBgWorker, rw_lnode, iter.cur);
+
+		if (strcmp(worker->rw_worker.bgw_name, name) == 0)
+			return true;
+	}
+	return false;
+}
 
 /* 14: ssl_crl_dir */
 #if PG_VERSION_NUM < 140000

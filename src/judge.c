@@ -120,8 +120,8 @@ pgtls_judge_sessions(SSL_CTX *context, int64 generation, uint32 crl_changes,
 		const Verdict *verdict = &keys[i].verdict;
 
 		if (scope == JUDGE_ALL || verdict->generation != generation ||
-			verdict->crl_changes != crl_changes || verdict->recheck_at <= now ||
-			(verdict->checked_at > now && keys[i].chain != PGTLS_NO_CHAIN))
+			verdict->crl_changes != crl_changes ||
+			pgtls_session_due_at(&keys[i], now) <= now)
 			keys[due++] = keys[i];
 	}
 	qsort(keys, due, sizeof(SessionKey), compare_chains);
@@ -147,6 +147,7 @@ pgtls_judge_sessions(SSL_CTX *context, int64 generation, uint32 crl_changes,
 			settle_verdict(&keys[i], now, &settled);
 			settled.generation = generation;
 			settled.crl_changes = crl_changes;
+			settled.checked_at = now;
 			callback(&keys[i], &settled, arg);
 		}
 	}

@@ -16,6 +16,12 @@
  * and so inherits the trust store that the server uses; it judges the sessions
  * by that, ends those that have to end, and exits.
  *
+ * These two need a worker slot, for which they compete with parallel queries
+ * of everybody.  The monitor has a slot of its own.  Where no other is free for
+ * some seconds, it gives way: it exits, and what the postmaster forks in its
+ * place stands in for the worker that was wanted (stand_in), and exits, too,
+ * for the monitor to come back.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -23,6 +29,7 @@
 #include <dirent.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 
 #include "common/hashfn.h"
 #include "pgstat.h"
@@ -50,6 +57,15 @@
 /* While something is to be done that cannot be done yet, try so often. */
 #define RETRY_INTERVAL	1000	/* milliseconds */
 
+/* So long a worker waits for a free slot, before the monitor gives way. */
+#define SLOT_PATIENCE	(3 * USECS_PER_SEC)
+
+/*
+ * Between passes of the verifier that only the clock asks for.  A client may
+ * send dozens of certificates that expire second by second.
+ */
+#define CLOCK_INTERVAL	(5 * USECS_PER_SEC)
+
 /*
  * A worker that takes longer than this is ended: a FIFO in ssl_crl_dir, say,
  * would hold the verifier up for ever, and with it all verdicts.
@@ -62,6 +78,8 @@
 #define SAVE_INTERVAL	USECS_PER_MINUTE
 
 #define NO_GENERATION	PG_UINT64_MAX
+
+#define MONITOR_NAME	"pg_tls monitor"
 
 typedef enum InvalidSessions
 {
@@ -78,30 +96,57 @@ static const struct config_enum_entry invalid_sessions_options[] = {
 static int	invalid_sessions;	/* pg_tls.invalid_sessions */
 static int	watch_interval;		/* pg_tls.watch_interval, in milliseconds */
 
+/* What the standing worker does, if not monitor. */
+typedef enum StandIn
+{
+	STAND_IN_FOR_NOBODY,
+	STAND_IN_FOR_VERIFIER
+} StandIn;
+
 typedef struct MonitorShared
 {
 	int			pid;			/* of the monitor, 0 if it does not run */
-	int			pgproc;			/* number of its PGPROC */
+	int			pgproc;			/* number of its PGPROC, -1 while it exits
+								 * to give way, or to come back */
 
 	/*
-	 * Held by the verifier while it runs.  The monitor starts one at a time;
-	 * but if the monitor itself is started again, another one may still run.
+	 * What the standing worker is to do when it is started next.  Written by
+	 * that worker alone.
 	 */
-	LWLock	   *verifier_lock;
-	int			verifier_pid;	/* of who holds it, 0 for nobody */
+	StandIn		stand_in;
+
+	/*
+	 * Process ID of the verifier whose turn it is, 0 for none; each claims its
+	 * turn.  The monitor starts one at a time; but if the monitor itself is
+	 * started again, another one may still run.  The time is that at which it
+	 * began, 0 for not yet.
+	 */
+	pg_atomic_uint32 verifier_pid;
 	TimestampTz verifier_start;
 
 	bool		loaded;			/* the save file was read, if it is of use */
 	bool		save_soon;		/* the save file is to be written at once */
+	uint64		crl_dir;		/* state of ssl_crl_dir as last looked at */
+
+	/* The rest is written by the verifier whose turn it is. */
+
+	/* How many passes have come to their end. */
+	pg_atomic_uint64 passes;
 
 	/*
 	 * When a certificate or CRL of the server's store next begins or ends, so
-	 * that any verdict may change; a TimestampTz.  Written by the verifier.
+	 * that any verdict may change; a TimestampTz.
 	 */
 	pg_atomic_uint64 next_change;
 
-	/* Generation of that store, NO_GENERATION before a pass has come to its end. */
+	/* Generation of that store, NO_GENERATION if the time is not known. */
 	pg_atomic_uint64 next_change_generation;
+
+	/*
+	 * When the last pass began that judged all sessions, as such a time had
+	 * come; a TimestampTz.  A verdict from before it is due.
+	 */
+	pg_atomic_uint64 judged_all_at;
 } MonitorShared;
 
 static MonitorShared *shared = NULL;	/* NULL without preloading */
@@ -149,9 +194,12 @@ pgtls_monitor_shmem_init(void *area, bool found)
 	if (!found)
 	{
 		memset(shared, 0, sizeof(MonitorShared));
+		shared->pgproc = -1;
+		pg_atomic_init_u32(&shared->verifier_pid, 0);
+		pg_atomic_init_u64(&shared->passes, 0);
 		pg_atomic_init_u64(&shared->next_change, (uint64) DT_NOEND);
 		pg_atomic_init_u64(&shared->next_change_generation, NO_GENERATION);
-		shared->verifier_lock = &(GetNamedLWLockTranche("pg_tls"))[PGTLS_LOCK_VERIFIER].lock;
+		pg_atomic_init_u64(&shared->judged_all_at, (uint64) DT_NOBEGIN);
 	}
 }
 
@@ -166,10 +214,21 @@ pgtls_monitor_pid(void)
 void
 pgtls_monitor_wake(void)
 {
-	if (pgtls_monitor_pid() != 0)
-		SetLatch(&GetPGProcByNumber(*(volatile int *) &shared->pgproc)->procLatch);
+	int			pgproc = *(volatile int *) &shared->pgproc;
+
+	if (pgproc >= 0)
+		SetLatch(&GetPGProcByNumber(pgproc)->procLatch);
 }
 
+/*
+ * When the verifier last began to judge all sessions, whatever was known of
+ * them: a verdict from before that is due.  Any backend may call this.
+ */
+TimestampTz
+pgtls_monitor_judged_all_at(void)
+{
+	return (TimestampTz) pg_atomic_read_u64(&shared->judged_all_at);
+}
 
 /* What is in the save file is not to come back.  Any backend may call this. */
 void
@@ -214,15 +273,24 @@ pgtls_monitor_catch_sigterm(void (*handler) (int signo))
 	(void) sigaction(SIGTERM, &action, NULL);
 }
 
-/* Have the monitor started with the server.  From _PG_init() only. */
+/*
+ * Have the monitor started with the server.  From _PG_init() only.  It is soon
+ * started again, since it may be giving way.
+ */
 void
 pgtls_monitor_register(void)
 {
 	BackgroundWorker worker;
 
-	pgtls_monitor_worker(&worker, "pg_tls monitor", "pgtls_monitor_main");
-	worker.bgw_restart_time = 5;
+	pgtls_monitor_worker(&worker, MONITOR_NAME, "pgtls_monitor_main");
+	worker.bgw_restart_time = 2;
 	RegisterBackgroundWorker(&worker);
+	if (IsPostmasterEnvironment && !pgtls_is_worker_registered(MONITOR_NAME))
+		ereport(WARNING,
+				(errmsg("pg_tls has no background worker, since \"max_worker_processes\" is too low"),
+				 errdetail("Verdicts on connected sessions will not follow reloads, revocations and the clock; TLS files will not be watched; and statistics will not be saved."),
+				 errhint("Increase \"max_worker_processes\", which is %d, and restart the server.",
+						 max_worker_processes)));
 }
 
 
@@ -288,27 +356,33 @@ terminate_refused(void)
 
 /*
  * Wait until no other verifier runs: the one of a monitor that has ended may be
- * stuck, until the present monitor ends it.
+ * stuck, until the present monitor ends it.  False if this one is to end.
  */
-static void
-lock_verifier(void)
+static bool
+claim_turn(void)
 {
-	while (!LWLockConditionalAcquire(shared->verifier_lock, LW_EXCLUSIVE))
+	uint32		nobody = 0;
+
+	while (!pg_atomic_compare_exchange_u32(&shared->verifier_pid, &nobody, MyProcPid))
 	{
 		if (pgtls_judge_stop || !PostmasterIsAlive())
-			proc_exit(0);
+			return false;
 		pg_usleep(100000L);
+		nobody = 0;
 	}
 	shared->verifier_start = GetCurrentTimestamp();
-	pg_write_barrier();
-	shared->verifier_pid = MyProcPid;
+	return true;
 }
 
+/* Let another verifier have its turn, if this one has it. */
 static void
-verifier_exit(int code, Datum arg)
+end_turn(int code, Datum arg)
 {
-	if (shared->verifier_pid == MyProcPid)
-		shared->verifier_pid = 0;
+	if (pg_atomic_read_u32(&shared->verifier_pid) != (uint32) MyProcPid)
+		return;
+	shared->verifier_start = 0;
+	pg_memory_barrier();
+	pg_atomic_write_u32(&shared->verifier_pid, 0);
 }
 
 static void
@@ -317,26 +391,20 @@ stop_verifier(int signo)
 	pgtls_judge_stop = true;
 }
 
-/* Main function of the verifier; the argument is a JudgeScope. */
-void
-pgtls_verifier_main(Datum arg)
+/*
+ * Judge the sessions that are due, or all of them: when the clock has changed
+ * something in the store since the last pass, or may have, as it is not known
+ * when it does.
+ */
+static void
+make_pass(void)
 {
-	JudgeScope	scope = DatumGetInt32(arg);
+	int64		generation = pgtls_reload_generation();
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz next_change = (TimestampTz) pg_atomic_read_u64(&shared->next_change);
+	bool		all = next_change <= now ||
+		pg_atomic_read_u64(&shared->next_change_generation) != (uint64) generation;
 	SSL_CTX    *context;
-	TimestampTz now;
-	TimestampTz next_change;
-	int			n;
-
-	pgtls_monitor_catch_sigterm(stop_verifier);
-	BackgroundWorkerUnblockSignals();
-	if (shared == NULL)
-		proc_exit(0);			/* another library than the one preloaded */
-
-	MemoryContextSwitchTo(TopMemoryContext);
-	on_shmem_exit(verifier_exit, (Datum) 0);
-	lock_verifier();
-	now = GetCurrentTimestamp();
-	next_change = (TimestampTz) pg_atomic_read_u64(&shared->next_change);
 
 	/*
 	 * Until this pass has done all of its work, none has: one that fails, or is
@@ -345,27 +413,51 @@ pgtls_verifier_main(Datum arg)
 	pg_atomic_write_u64(&shared->next_change_generation, NO_GENERATION);
 	if (pgtls_reload_context(&context))
 	{
-		next_change = DT_NOEND;
-		n = pgtls_judge_sessions(context, pgtls_reload_generation(), pgtls_reload_crl_changes(),
-								 scope, take_verdict, NULL);
+		int			n;
+
+		/* who is not in the list of sessions yet will see that as it joins */
+		if (all)
+			pg_atomic_write_u64(&shared->judged_all_at, (uint64) now);
+		pg_memory_barrier();
+		n = pgtls_judge_sessions(context, generation, pgtls_reload_crl_changes(),
+								 all ? JUDGE_ALL : JUDGE_DUE, take_verdict, NULL);
 		elog(DEBUG1, "pg_tls judged %d sessions in %.3f ms", n,
 			 (GetCurrentTimestamp() - now) / 1000.0);
-		if (context != NULL)
-			next_change = pgtls_verify_next_change(SSL_CTX_get_cert_store(context), now);
+		/* reckoned from the beginning, so it is past if it has come since */
+		next_change = context == NULL ? DT_NOEND :
+			pgtls_verify_next_change(SSL_CTX_get_cert_store(context), now);
 	}
 	else
 		forget_verdicts();
 	if (invalid_sessions == INVALID_TERMINATE)
 		terminate_refused();
 
-	/* reckoned from the beginning, so it is past if it has come since */
-	if (!pgtls_judge_stop)
-	{
-		pg_atomic_write_u64(&shared->next_change, (uint64) next_change);
-		pg_atomic_write_u64(&shared->next_change_generation, (uint64) pgtls_reload_generation());
-	}
-	verifier_exit(0, (Datum) 0);
-	LWLockRelease(shared->verifier_lock);
+	if (pgtls_judge_stop)
+		return;
+	pg_atomic_write_u64(&shared->next_change, (uint64) next_change);
+	pg_atomic_write_u64(&shared->next_change_generation, (uint64) generation);
+	pg_atomic_fetch_add_u64(&shared->passes, 1);
+}
+
+/* Be the verifier, in a process of its own or in the monitor's stead. */
+static void
+verify_sessions(void)
+{
+	MemoryContextSwitchTo(TopMemoryContext);
+	on_shmem_exit(end_turn, (Datum) 0);
+	if (claim_turn())
+		make_pass();
+	end_turn(0, (Datum) 0);
+}
+
+/* Main function of the verifier. */
+void
+pgtls_verifier_main(Datum arg)
+{
+	pgtls_monitor_catch_sigterm(stop_verifier);
+	BackgroundWorkerUnblockSignals();
+	if (shared != NULL)			/* else another library than the one preloaded */
+		verify_sessions();
 	proc_exit(0);
 }
 
@@ -423,19 +515,16 @@ typedef struct Task
 	const char *function;
 	BackgroundWorkerHandle *handle; /* NULL if it does not run */
 	TimestampTz start;
+	TimestampTz no_slot_since;	/* 0 unless it waits for a slot */
 } Task;
 
-static Task verifier = {"pg_tls verifier", "pgtls_verifier_main", NULL, 0};
-static Task watch = {"pg_tls watch", "pgtls_watch_main", NULL, 0};
+static Task verifier = {"pg_tls verifier", "pgtls_verifier_main", NULL, 0, 0};
+static Task watch = {"pg_tls watch", "pgtls_watch_main", NULL, 0, 0};
 static bool verifier_wanted = false;
-static JudgeScope verifier_scope = JUDGE_DUE;
+static uint64 verifier_passes = 0;	/* when the last one was started */
 
-static void
-want_verifier(JudgeScope scope)
-{
-	verifier_wanted = true;
-	verifier_scope = Max(verifier_scope, scope);
-}
+/* This process is the standing worker, and stands in for another. */
+static bool standing_in = false;
 
 /* Whether a worker runs; it is ended if it takes too long. */
 static bool
@@ -468,10 +557,32 @@ start_task(Task *task, Datum arg)
 	if (!RegisterDynamicBackgroundWorker(&worker, &task->handle))
 	{
 		task->handle = NULL;
+		if (task->no_slot_since == 0)
+			task->no_slot_since = GetCurrentTimestamp();
 		return false;
 	}
 	task->start = GetCurrentTimestamp();
+	task->no_slot_since = 0;
 	return true;
+}
+
+/* Has a worker waited for a slot for so long that the monitor gives way? */
+static bool
+lacks_slot(const Task *task, TimestampTz now)
+{
+	return task->no_slot_since != 0 &&
+		(now >= task->no_slot_since + SLOT_PATIENCE || now < task->no_slot_since);
+}
+
+/* Have the standing worker do something else when it is started next. */
+static void
+give_way(const Task *task, StandIn stand_in)
+{
+	ereport(LOG,
+			(errmsg("no worker slot is free for the %s, so the %s gives way to it",
+					task->name, MONITOR_NAME),
+			 errhint("Increase \"max_worker_processes\", or decrease \"max_parallel_workers\".")));
+	shared->stand_in = stand_in;
 }
 
 /*
@@ -481,14 +592,15 @@ start_task(Task *task, Datum arg)
 static void
 end_stuck_verifier(TimestampTz now)
 {
-	int			pid = *(volatile int *) &shared->verifier_pid;
+	int			pid = (int) pg_atomic_read_u32(&shared->verifier_pid);
 	TimestampTz start;
 
 	pg_read_barrier();
 	start = *(volatile TimestampTz *) &shared->verifier_start;
 
 	/* the clock may have been set back */
-	if (pid != 0 && (now > start + WORKER_LIMIT || now < start - USECS_PER_MINUTE))
+	if (pid != 0 && start != 0 &&
+		(now > start + WORKER_LIMIT || now < start - USECS_PER_MINUTE))
 		(void) kill(pid, SIGTERM);
 }
 
@@ -507,17 +619,23 @@ start_workers(long *timeout)
 	{
 		idle = false;
 		/* one that has failed, or was never forked, would fail again at once */
-		if (pg_atomic_read_u64(&shared->next_change_generation) != NO_GENERATION ||
+		if (pg_atomic_read_u64(&shared->passes) != verifier_passes ||
 			now >= verifier.start + RETRY_INTERVAL * INT64CONST(1000) || now < verifier.start)
 		{
-			pg_atomic_write_u64(&shared->next_change_generation, NO_GENERATION);
-			if (start_task(&verifier, Int32GetDatum(verifier_scope)))
+			uint64		passes = pg_atomic_read_u64(&shared->passes);
+
+			if (start_task(&verifier, (Datum) 0))
 			{
 				verifier_wanted = false;
-				verifier_scope = JUDGE_DUE;
+				verifier_passes = passes;
 			}
+			else if (lacks_slot(&verifier, now) &&
+					 pg_atomic_read_u32(&shared->verifier_pid) == 0)
+				give_way(&verifier, STAND_IN_FOR_VERIFIER);
 		}
 	}
+	else
+		verifier.no_slot_since = 0;
 
 	if (is_running(&watch))
 	{
@@ -551,36 +669,72 @@ start_workers(long *timeout)
 static void
 look_for_due_verdicts(bool reloading, long *timeout)
 {
-	int			judged;
-	int			pending;
 	int64		generation = pgtls_reload_current_generation();
-	TimestampTz next = pgtls_session_next_check(generation,
-												pgtls_reload_current_crl_changes(),
-												&judged, &pending);
-	TimestampTz next_change = (TimestampTz) pg_atomic_read_u64(&shared->next_change);
 	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz next;
+	DueVerdicts due;
 
-	if (reloading && (judged > 0 || (EnableSSL && generation == 0)))
-		want_verifier(JUDGE_DUE);
-	if (!pgtls_reload_is_seen() || judged == 0)
+	pgtls_session_due_verdicts(&due);
+	if (reloading && (due.sessions > 0 || (EnableSSL && generation == 0)))
+		verifier_wanted = true;
+	if (!pgtls_reload_is_seen() || due.sessions == 0)
 		return;					/* there is nothing to judge by, or nobody */
 	if (is_running(&verifier))
 		return;					/* its end will have us look again */
-	if (next_change <= now)
-		want_verifier(JUDGE_ALL);
-	else if (next <= now ||
-			 pg_atomic_read_u64(&shared->next_change_generation) != (uint64) generation)
-		want_verifier(JUDGE_DUE);
-	next = Min(next, next_change);
-	if (next > now && next != DT_NOEND)
+	if (due.outdated > 0 ||
+		pg_atomic_read_u64(&shared->next_change_generation) != (uint64) generation)
+	{
+		verifier_wanted = true;
+		return;
+	}
+
+	/* what the clock brings is judged together */
+	next = Min(due.next, (TimestampTz) pg_atomic_read_u64(&shared->next_change));
+	if (next == DT_NOEND)
+		return;
+	if (verifier.start <= now)
+		next = Max(next, verifier.start + CLOCK_INTERVAL);
+	if (next <= now)
+		verifier_wanted = true;
+	else
 		*timeout = Min(*timeout, (next - now) / 1000 + 1);
 }
 
 static void
 monitor_exit(int code, Datum arg)
 {
-	if (shared->pid == MyProcPid)
+	if (shared->pid != MyProcPid)
+		return;
+	shared->pgproc = -1;
+	/* to those who ask, a change of roles is none */
+	if (shared->stand_in == STAND_IN_FOR_NOBODY && !standing_in)
 		shared->pid = 0;
+}
+
+/*
+ * Do, in the standing worker, what a worker was wanted for that found no slot.
+ * There is nobody to end it if it takes too long, so it has itself interrupted,
+ * again and again, as by the monitor.
+ */
+static void
+stand_in(StandIn role)
+{
+	struct sigaction action;
+	struct itimerval timer;
+
+	pgtls_monitor_catch_sigterm(stop_verifier);
+	memset(&action, 0, sizeof(action));
+	action.sa_handler = stop_verifier;
+	sigemptyset(&action.sa_mask);
+	(void) sigaction(SIGALRM, &action, NULL);
+	memset(&timer, 0, sizeof(timer));
+	timer.it_value.tv_sec = WORKER_LIMIT / USECS_PER_SEC;
+	timer.it_interval.tv_sec = 1;
+	(void) setitimer(ITIMER_REAL, &timer, NULL);
+	BackgroundWorkerUnblockSignals();
+
+	if (role == STAND_IN_FOR_VERIFIER)
+		verify_sessions();
 }
 
 /* Read the save file, unless that has been done, or it was reset since. */
@@ -593,15 +747,26 @@ load_saved(void)
 		pgtls_save_load(&shared->loaded);
 }
 
-/* Main function of the monitor. */
+/* Main function of the standing worker: the monitor, but for a time. */
 void
 pgtls_monitor_main(Datum arg)
 {
-	uint64		crl_dir;
 	TimestampTz next_save;
+	StandIn		role;
 
 	if (shared == NULL)
 		proc_exit(1);			/* another library than the one preloaded */
+
+	role = shared->stand_in;
+	shared->stand_in = STAND_IN_FOR_NOBODY;
+	standing_in = role != STAND_IN_FOR_NOBODY;
+	shared->pid = MyProcPid;
+	on_shmem_exit(monitor_exit, (Datum) 0);
+	if (standing_in)
+	{
+		stand_in(role);
+		proc_exit(1);			/* to come back as the monitor */
+	}
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
@@ -609,18 +774,8 @@ pgtls_monitor_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "pg_tls monitor",
 												ALLOCSET_DEFAULT_SIZES));
-
 	shared->pgproc = pgtls_pgproc_number();
-	pg_write_barrier();
-	shared->pid = MyProcPid;
-	on_shmem_exit(monitor_exit, (Datum) 0);
 
-	/*
-	 * While no monitor ran, anything may have happened.  (Sessions whose CRLs
-	 * are not from a directory are judged in vain then.)
-	 */
-	crl_dir = 0;
-	want_verifier(JUDGE_DUE);
 	load_saved();
 	next_save = GetCurrentTimestamp() + SAVE_INTERVAL;
 
@@ -638,9 +793,9 @@ pgtls_monitor_main(Datum arg)
 			pgtls_watch_reloading();
 		}
 		new_crl_dir = crl_dir_state();
-		if (new_crl_dir != crl_dir)
+		if (new_crl_dir != shared->crl_dir)
 			pgtls_reload_count_crl_change();
-		crl_dir = new_crl_dir;
+		shared->crl_dir = new_crl_dir;
 		look_for_due_verdicts(reloading, &timeout);
 
 		if (reloading || shared->save_soon || GetCurrentTimestamp() >= next_save)
@@ -654,6 +809,8 @@ pgtls_monitor_main(Datum arg)
 		}
 		if (!start_workers(&timeout))
 			timeout = Min(timeout, RETRY_INTERVAL);
+		if (shared->stand_in != STAND_IN_FOR_NOBODY)
+			break;
 
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 timeout, PG_WAIT_EXTENSION);
@@ -664,6 +821,6 @@ pgtls_monitor_main(Datum arg)
 	if (shared->loaded)
 		pgtls_save_store();
 
-	/* if the server does not stop, the monitor has to come back: not with 0 */
+	/* if the server does not stop, it has to come back: not with 0 */
 	proc_exit(1);
 }

@@ -8,6 +8,7 @@
 #ifndef PGTLS_MONITOR_H
 #define PGTLS_MONITOR_H
 
+#include "datatype/timestamp.h"
 #include "postmaster/bgworker.h"
 
 /*
@@ -22,6 +23,7 @@ extern void pgtls_monitor_register(void);
 extern Size pgtls_monitor_shmem_size(void);
 extern void pgtls_monitor_shmem_init(void *area, bool found);
 extern int	pgtls_monitor_pid(void);
+extern TimestampTz pgtls_monitor_judged_all_at(void);
 extern void pgtls_monitor_wake(void);
 extern void pgtls_monitor_save_soon(void);
 extern void pgtls_monitor_define_settings(void);

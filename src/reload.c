@@ -133,7 +133,7 @@ typedef struct LoadState
 	int64		generation;		/* loads that succeeded */
 	int64		pending;		/* the attempt under way, 0 for none */
 	int64		loaded;			/* the attempt that is in force, 0 for none */
-	TimestampTz loaded_at;
+	TimestampTz loaded_at;		/* or when it was unloaded */
 	int			crl_signatures; /* that connections need not verify */
 	bool		unseen;			/* a load whose end could not be seen: what is
 								 * in force is not known until the next */
@@ -157,6 +157,7 @@ typedef struct ReloadShared
 	 * might have read.  Incremented by the monitor.
 	 */
 	pg_atomic_uint32 crl_changes;
+	pg_atomic_uint64 crl_changed_at;	/* when that was, a TimestampTz */
 
 	/* Cells that the postmaster writes. */
 	uint32		state_changecount;
@@ -317,6 +318,7 @@ context_freed(void *parent, void *value, CRYPTO_EX_DATA *ad, int index,
 	{
 		/* replaced, or TLS was turned off */
 		state.loaded = 0;
+		state.loaded_at = GetCurrentTimestamp();
 		loaded_context = NULL;
 		if (state.pending != 0)
 			commit_pending(true);
@@ -563,6 +565,7 @@ pgtls_reload_shmem_init(void *area, bool found)
 	{
 		memset(s, 0, sizeof(ReloadShared));
 		pg_atomic_init_u32(&s->crl_changes, crl_changes + 1);
+		pg_atomic_init_u64(&s->crl_changed_at, (uint64) DT_NOBEGIN);
 		pg_atomic_init_u32(&s->requests, state.attempts == 0 ? 0 :
 						   history[history_index(state.attempts)].request);
 		pg_atomic_init_u32(&s->watch_requests, state.attempts == 0 ? 0 :
@@ -657,7 +660,21 @@ pgtls_reload_current_crl_changes(void)
 void
 pgtls_reload_count_crl_change(void)
 {
+	pg_atomic_write_u64(&shared->crl_changed_at, (uint64) GetCurrentTimestamp());
 	pg_atomic_fetch_add_u32(&shared->crl_changes, 1);
+}
+
+/* When the configuration or ssl_crl_dir last changed.  For any process. */
+TimestampTz
+pgtls_reload_changed_at(void)
+{
+	LoadState	s;
+
+	if (shared == NULL ||
+		!pgtls_cell_read(&shared->state_changecount, &shared->state, &s,
+						 offsetof(LoadState, settings)))
+		return DT_NOEND;
+	return Max(s.loaded_at, (TimestampTz) pg_atomic_read_u64(&shared->crl_changed_at));
 }
 
 /* The ssl_crl_dir of the configuration in force, an empty string for none. */
@@ -861,8 +878,7 @@ pg_tls_status(PG_FUNCTION_ARGS)
 	char	   *ciphers = NULL;
 	char	   *conf;
 	int			monitor_pid = pgtls_monitor_pid();
-	int			judged_sessions;
-	int			pending_verdicts;
+	DueVerdicts due;
 	int64		client_evictions;
 	int64		certificate_evictions;
 	Row			row;
@@ -932,10 +948,9 @@ pg_tls_status(PG_FUNCTION_ARGS)
 		pgtls_row_int(&row, monitor_pid);
 	else
 		pgtls_row_null(&row);
-	(void) pgtls_session_next_check(pgtls_reload_current_generation(),
-									pgtls_reload_current_crl_changes(),
-									&judged_sessions, &pending_verdicts);
-	pgtls_row_bigint(&row, pending_verdicts);
+	pgtls_session_due_verdicts(&due);
+	pgtls_row_bigint(&row, due.outdated + due.overdue);
+	pgtls_row_time(&row, due.since != DT_NOEND ? due.since : PGTLS_NO_TIME);
 	if (s.loaded != 0)
 		pgtls_row_bigint(&row, s.crl_signatures);
 	else

@@ -547,13 +547,15 @@ session_authenticated(Port *port, int status)
 	note_session(port, &info);
 
 	/*
-	 * If the server has something else loaded since the handshake, whoever
-	 * judged the sessions by that may have come too early for this one.
+	 * If the server has something else loaded since the handshake, or the clock
+	 * has changed what is loaded, whoever judged the sessions by that may have
+	 * come too early for this one.
 	 */
 	pg_memory_barrier();
 	if (info.has_certificate &&
 		(info.generation != pgtls_reload_current_generation() ||
-		 info.verdict.crl_changes != pgtls_reload_current_crl_changes()))
+		 info.verdict.crl_changes != pgtls_reload_current_crl_changes() ||
+		 info.verdict.checked_at < pgtls_monitor_judged_all_at()))
 		pgtls_monitor_wake();
 }
 
@@ -737,33 +739,60 @@ pgtls_session_describe(const SessionKey *key)
 }
 
 /*
- * When the first of the verdicts may have to be reached again: at once
- * (DT_NOBEGIN) if one is by another configuration or other CRLs than these,
- * DT_NOEND if none will.  "judged" counts the sessions that verdicts are on,
- * "pending" those of them with a verdict by another configuration.
+ * When a verdict may have to be reached again by the clock alone, DT_NOEND for
+ * never: at its own time; since the last pass over all sessions, which came too
+ * early for it; or at once, if the clock was set back.
  */
 TimestampTz
-pgtls_session_next_check(int64 generation, uint32 crl_changes, int *judged, int *pending)
+pgtls_session_due_at(const SessionKey *key, TimestampTz now)
 {
+	TimestampTz judged_all_at = pgtls_monitor_judged_all_at();
+	TimestampTz checked_at = key->verdict.checked_at;
+
+	/* what cannot be judged again had better keep the verdict it has */
+	if (checked_at > now && key->chain != PGTLS_NO_CHAIN)
+		return now;
+	if (checked_at < judged_all_at && judged_all_at <= now)
+		return Min(judged_all_at, key->verdict.recheck_at);
+	return key->verdict.recheck_at;
+}
+
+/* Count the verdicts that are due.  For any process. */
+void
+pgtls_session_due_verdicts(DueVerdicts *due)
+{
+	int64		generation = pgtls_reload_current_generation();
+	uint32		crl_changes = pgtls_reload_current_crl_changes();
+	TimestampTz changed_at = pgtls_reload_changed_at();
 	SessionKey *keys;
-	TimestampTz next = DT_NOEND;
 	TimestampTz now;
 
-	*judged = pgtls_session_list(&keys);
+	memset(due, 0, sizeof(*due));
+	due->since = DT_NOEND;
+	due->next = DT_NOEND;
+	due->sessions = pgtls_session_list(&keys);
 	now = GetCurrentTimestamp();
-	*pending = 0;
-	for (int i = 0; i < *judged; i++)
+	for (int i = 0; i < due->sessions; i++)
 	{
-		if (keys[i].verdict.generation != generation ||
-			keys[i].verdict.crl_changes != crl_changes)
-			(*pending)++;
-		else if (keys[i].verdict.checked_at > now && keys[i].chain != PGTLS_NO_CHAIN)
-			next = DT_NOBEGIN;	/* the clock was set back */
+		const Verdict *verdict = &keys[i].verdict;
+		TimestampTz since;
+
+		if (verdict->generation != generation || verdict->crl_changes != crl_changes)
+		{
+			due->outdated++;
+			since = changed_at;
+		}
 		else
-			next = Min(next, keys[i].verdict.recheck_at);
+		{
+			since = pgtls_session_due_at(&keys[i], now);
+			due->next = Min(due->next, since);
+			if (since > now)
+				continue;
+			due->overdue++;
+		}
+		due->since = Min(due->since, Max(since, keys[i].start));
 	}
 	pfree(keys);
-	return *pending > 0 ? DT_NOBEGIN : next;
 }
 
 

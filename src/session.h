@@ -26,6 +26,22 @@ typedef struct SessionKey
 	Verdict		verdict;
 } SessionKey;
 
+/*
+ * The verdicts that have to be reached again, as pgtls_session_due_verdicts()
+ * counts them.
+ */
+typedef struct DueVerdicts
+{
+	int			sessions;		/* with a client certificate, all of them */
+	int			outdated;		/* verdicts by another configuration, or other
+								 * CRLs of ssl_crl_dir, than those in force */
+	int			overdue;		/* others that the clock may have changed */
+	TimestampTz since;			/* when the first of these was due; DT_NOEND
+								 * for none */
+	TimestampTz next;			/* when the clock may next change one, or has;
+								 * DT_NOEND for never */
+} DueVerdicts;
+
 extern void pgtls_session_install_hooks(void);
 extern Size pgtls_session_shmem_size(void);
 extern void pgtls_session_shmem_init(void *area, bool found);
@@ -37,7 +53,7 @@ extern void pgtls_session_judge(const SessionKey *key, const Verdict *verdict);
 extern bool pgtls_session_terminate(const SessionKey *key, const Verdict *verdict);
 extern char *pgtls_session_error(const Verdict *verdict);
 extern char *pgtls_session_describe(const SessionKey *key);
-extern TimestampTz pgtls_session_next_check(int64 generation, uint32 crl_changes,
-											int *judged, int *pending);
+extern TimestampTz pgtls_session_due_at(const SessionKey *key, TimestampTz now);
+extern void pgtls_session_due_verdicts(DueVerdicts *due);
 
 #endif							/* PGTLS_SESSION_H */

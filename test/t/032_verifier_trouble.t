@@ -200,28 +200,123 @@ subtest 'clients that come and go' => sub {
 	$c->stop;
 };
 
-subtest 'no free worker slot' => sub {
-	# The launcher of logical replication, the monitor, and one more.
-	my $c = cluster($plain, conf => { max_worker_processes => 3 });
-	my $victim = $c->session(cert => 'victim');
-	my $s = $c->session(unix => 1);
+# Anybody may take all worker slots, for parallel queries.  Returns the sessions
+# that hold them.
+sub take_slots
+{
+	my ($c, $free) = @_;
+	my @sessions;
 
-	unlink $c->tls('server.key');
-	system("openssl pkey -in '" . $pki->key('server') . "' -aes128 -passout pass:secret -out '" . $c->tls('server.key') . "'") == 0 or die;
-	chmod 0600, $c->tls('server.key');
-	$c->set_conf({ ssl_passphrase_command => "test -e '$dir/go' || sleep 1234569; echo secret",
-			ssl_passphrase_command_supports_reload => 'on' });
-	$s->send('SELECT ok FROM pg_tls_check()');
-	ok($c->poll_until(sub { $c->processes(qr/sleep 1234569/) }), 'the slot is taken');
-	spew("$dir/go", '');
+	$c->query('CREATE ROLE mallory LOGIN', unix => 1)
+	  if $c->query(q{SELECT count(*) FROM pg_roles WHERE rolname = 'mallory'}, unix => 1) eq '0';
+	for (my $taken = 0; $taken < $free;)
+	{
+		my $s = $c->session(unix => 1, user => 'mallory');
+
+		$s->query("SET $_") for 'max_parallel_workers = 100', 'max_parallel_workers_per_gather = 100',
+		  'parallel_setup_cost = 0', 'parallel_tuple_cost = 0', 'min_parallel_table_scan_size = 0';
+		$s->send('SELECT count(pg_sleep(1000)) FROM pg_proc');
+		push @sessions, $s;
+		$c->poll_until(
+			sub {
+				my $before = $taken;
+				$taken = $c->query(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'parallel worker'}, unix => 1);
+				return $taken > $before || $taken >= $free;
+			}) or die 'no parallel query took a slot';
+	}
+	return @sessions;
+}
+
+sub give_slots_back
+{
+	my ($c) = @_;
+
+	$c->query(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mallory'}, unix => 1);
+	return $c->poll_query(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'parallel worker'}, '0', unix => 1);
+}
+
+subtest 'slots that others have taken' => sub {
+	# the launcher of logical replication and the monitor have two of the default
+	my $c = cluster($plain, conf => { max_worker_processes => 8 });
+	my $victim = $c->session(cert => 'victim');
+	my $good = $c->session(cert => 'good');
+
+	ok($c->poll_query('SELECT verdicts_pending FROM pg_tls_status', '0', unix => 1), 'judged');
+	my @thieves = take_slots($c, 6);
+	my $mark = $c->log_mark;
+
+	$c->query(q{CREATE TABLE pids AS SELECT pid FROM pg_stat_activity WHERE backend_type = 'parallel worker'}, unix => 1);
+	like(($c->psql('SELECT * FROM pg_tls_check()', unix => 1))[2], qr/could not start a background worker/, 'no slot is free');
 	spew($c->tls('crl.pem'), $crl{revoked});
-	$c->query('SELECT pg_reload_conf()', unix => 1);
-	ok($c->poll_query('SELECT generation, verdicts_pending FROM pg_tls_status', '2|1', unix => 1), 'the verdict is pending');
-	is(verdict($c, $victim), 't|valid', 'and as it was');
-	kill 'TERM', $c->processes(qr/sleep 1234569/);
-	$s->wait;
-	ok($c->poll_until(sub { verdict($c, $victim) eq 'f|revoked' }), 'until there is a slot');
+	$c->reload;
+	ok($c->poll_until(sub { verdict($c, $victim) eq 'f|revoked' }), 'all the same, the new CRL is heeded');
+	is($c->query('SELECT count(*) FROM pids JOIN pg_stat_activity USING (pid)', unix => 1), 6, '... with no slot free');
+	is(verdict($c, $good), 't|valid', '... and nobody wronged');
+	ok($c->wait_for_log(qr/LOG:  no worker slot is free for the pg_tls verifier, so the pg_tls monitor gives way to it/, $mark),
+		'the log says so');
+	ok($c->poll_query('SELECT verdicts_pending, verdicts_pending_since IS NULL, monitor_pid IS NOT NULL FROM pg_tls_status', '0|t|t', unix => 1),
+		'no verdict is pending, and the worker is there');
+
+	$c->set_conf({ 'pg_tls.invalid_sessions' => 'terminate' });
+	$c->reload;
+	ok($c->poll_until(sub { !$victim->alive }), 'the revoked one is ended');
+	ok($good->alive, '... and no other');
+
+	my $monitor = $c->query('SELECT monitor_pid FROM pg_tls_status', unix => 1);
+	ok(give_slots_back($c), 'the slots are free again');
+	$_->close for @thieves;
+	load_crl($c, 'good');
+	my $next = $c->session(cert => 'victim');
+	load_crl($c, 'revoked');
+	ok($c->poll_until(sub { !$next->alive }), 'with free slots');
+	is($c->query('SELECT monitor_pid FROM pg_tls_status', unix => 1), $monitor, '... the monitor stays');
 	$c->stop;
+};
+
+# The launcher of logical replication and the monitor, and no more for ever.
+subtest 'no slot but its own' => sub {
+	my $c = cluster($plain, conf => { max_worker_processes => 2, 'pg_tls.invalid_sessions' => 'terminate' });
+	my $good = $c->session(cert => 'good');
+
+	foreach my $round (1, 2)
+	{
+		my $victim = $c->session(cert => 'victim');
+
+		spew($c->tls('crl.pem'), $crl{revoked});
+		$c->reload;
+		ok($c->poll_until(sub { !$victim->alive }), "round $round: the revoked one is ended");
+		spew($c->tls('crl.pem'), $crl{good});
+		$c->reload;
+		ok($c->poll_query('SELECT generation, verdicts_pending FROM pg_tls_status', 1 + 2 * $round . '|0', unix => 1), '... and all judged');
+		is(verdict($c, $good), 't|valid', '... rightly');
+	}
+	ok($good->alive, 'others live');
+	is($c->query(q{SELECT severity FROM pg_tls_findings WHERE code = 'files_not_checked'}, unix => 1), 'warning',
+		'that no other worker can be started is a finding');
+	$c->stop;
+};
+
+subtest 'no worker at all' => sub {
+	foreach my $max (0, 1)
+	{
+		my $c = cluster($plain, conf => { max_worker_processes => $max });
+
+		like($c->log_text, qr/WARNING:  pg_tls has no background worker, since "max_worker_processes" is too low\n.*DETAIL: .*\n.*HINT: .*which is $max,/,
+			"max_worker_processes = $max: a warning");
+		is($c->query('SELECT monitor_pid FROM pg_tls_status', unix => 1), '', 'no process');
+		is($c->query(q{SELECT severity FROM pg_tls_findings WHERE code = 'worker_not_running'}, unix => 1), 'critical', 'a finding');
+		next if $max;
+
+		my $victim = $c->session(cert => 'victim');
+
+		spew($c->tls('crl.pem'), $crl{revoked});
+		$c->reload;
+		ok($c->poll_query('SELECT generation, verdicts_pending, verdicts_pending_since = loaded_at FROM pg_tls_status', '2|1|t', unix => 1),
+			'the verdict is pending');
+		is(verdict($c, $victim), 't|valid', '... and as it was');
+		ok($c->poll_query(q{SELECT severity FROM pg_tls_findings WHERE code = 'verdicts_pending'}, 'critical', unix => 1, timeout => 180),
+			'after a minute this is a finding');
+	}
 };
 
 subtest 'full arena' => sub {
