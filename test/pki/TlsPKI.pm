@@ -394,7 +394,8 @@ sub many_cas
 	};
 
 	return map {
-		my $rdn = der(0x31, der(0x30, der_oid('2.5.4.3') . der(0x0c, sprintf '%s %05d', $opts{subject} // 'many', $_)));
+		my $cn = sprintf '%s %05d', $opts{subject} // 'many', $_;
+		my ($rdn, $canonical) = map { der(0x31, der(0x30, der_oid('2.5.4.3') . der(0x0c, $_))) } $cn, lc $cn;
 		my $name = der(0x30, $rdn);
 		my $key_id = sha1($rdn);
 		my $serial = der(0x02, pack 'N', 0x40000000 | $_);
@@ -405,8 +406,8 @@ sub many_cas
 				der(0xa3, der(0x30, $constraints . der_extension('2.5.29.14', der(0x04, $key_id)))))),
 			crl => $finish->('X509 CRL', der(0x30, join '', der(0x02, "\1"), $algorithm, $name, $updates,
 				der(0xa0, der(0x30, der_extension('2.5.29.35', der(0x30, der(0x80, $key_id))))))),
-			# OpenSSL's hash of a name: in lower case, without the outermost tag
-			crl_name => sprintf '%08x.r0', unpack 'V', sha1(lc $rdn)
+			# OpenSSL's hash of a name leaves the outermost tag out
+			crl_name => sprintf '%08x.r0', unpack 'V', sha1($canonical)
 		}
 	} 1 .. $n;
 }
