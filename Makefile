@@ -13,6 +13,7 @@ OBJS = \
 	src/handshake.o \
 	src/inventory.o \
 	src/judge.o \
+	src/lookup.o \
 	src/monitor.o \
 	src/ossl.o \
 	src/path.o \

@@ -21,9 +21,11 @@
 #include "utils/timestamp.h"
 
 #include "advice.h"
+#include "answer.h"
 #include "certificate.h"
 #include "compat.h"
 #include "crl.h"
+#include "lookup.h"
 #include "pg_tls.h"
 #include "verify.h"
 
@@ -136,18 +138,72 @@ advise_on_end(List *list, const char *prefix, const char *what, X509 *cert,
 							  now, false, consequence);
 }
 
-/* A certificate of the store that has issued another, NULL if there is none. */
-static X509 *
-find_issuer(STACK_OF(X509_OBJECT) *objects, X509 *cert)
+/* The certificates of a store by their subjects. */
+static Lookup *
+find_cas(STACK_OF(X509_OBJECT) *objects)
 {
+	Lookup	   *cas = pgtls_lookup_create(sizeof(uint32));
+
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
-		X509	   *candidate = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+		X509	   *ca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+		uint32		key;
 
-		if (candidate != NULL && X509_check_issued(candidate, cert) == X509_V_OK)
-			return candidate;
+		if (ca == NULL)
+			continue;
+		key = pgtls_certificate_name_key(X509_get_subject_name(ca));
+		pgtls_lookup_add(cas, &key, ca);
+	}
+	return cas;
+}
+
+/* The CRLs of a store by their issuers. */
+static Lookup *
+find_crls(STACK_OF(X509_OBJECT) *objects)
+{
+	Lookup	   *crls = pgtls_lookup_create(sizeof(uint32));
+
+	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
+	{
+		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+		uint32		key;
+
+		if (crl == NULL)
+			continue;
+		key = pgtls_certificate_name_key(X509_CRL_get_issuer(crl));
+		pgtls_lookup_add(crls, &key, crl);
+	}
+	return crls;
+}
+
+/* A certificate of the store that has issued another, NULL if there is none. */
+static X509 *
+find_issuer(const Lookup *cas, X509 *cert)
+{
+	uint32		key = pgtls_certificate_name_key(X509_get_issuer_name(cert));
+	ListCell   *lc;
+
+	foreach(lc, pgtls_lookup_find(cas, &key))
+	{
+		if (X509_check_issued(lfirst(lc), cert) == X509_V_OK)
+			return lfirst(lc);
 	}
 	return NULL;
+}
+
+/* Whether the store has the same certificate. */
+static bool
+is_ca(const Lookup *cas, X509 *cert)
+{
+	uint32		key = pgtls_certificate_name_key(X509_get_subject_name(cert));
+	ListCell   *lc;
+
+	foreach(lc, pgtls_lookup_find(cas, &key))
+	{
+		if (X509_cmp(lfirst(lc), cert) == 0)
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -155,7 +211,7 @@ find_issuer(STACK_OF(X509_OBJECT) *objects, X509 *cert)
  * was added to the chain already.
  */
 static List *
-advise_on_server_chain(List *list, SSL_CTX *context, STACK_OF(X509_OBJECT) *objects,
+advise_on_server_chain(List *list, SSL_CTX *context, const Lookup *cas,
 					   TimestampTz now, bool complete)
 {
 	X509	   *cert = SSL_CTX_get0_certificate(context);
@@ -197,7 +253,7 @@ advise_on_server_chain(List *list, SSL_CTX *context, STACK_OF(X509_OBJECT) *obje
 	 */
 	if (n > 0 && !pgtls_certificate_self_signed(cert))
 	{
-		X509	   *issuer = find_issuer(objects, cert);
+		X509	   *issuer = find_issuer(cas, cert);
 
 		if (issuer != NULL && !pgtls_certificate_self_signed(issuer))
 			list = advise(list, "server_chain_incomplete", cert, "ssl_cert_file",
@@ -261,20 +317,20 @@ find_crl_in_dir(const char *dir, X509 *ca)
 
 /* "crl_dir" is NULL where no CRLs are used, and empty for none. */
 static List *
-advise_on_ca(List *list, X509 *ca, STACK_OF(X509_OBJECT) *objects, const char *crl_dir,
+advise_on_ca(List *list, X509 *ca, const Lookup *crls, const char *crl_dir,
 			 TimestampTz now)
 {
+	uint32		key = pgtls_certificate_name_key(X509_get_subject_name(ca));
+	ListCell   *lc;
 	char	   *name;
 
 	list = advise_on_end(list, "ca", "CA certificate", ca, now,
 						 "clients with certificates of this CA cannot connect");
 	if (crl_dir == NULL)
 		return list;
-	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
+	foreach(lc, pgtls_lookup_find(crls, &key))
 	{
-		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
-
-		if (crl != NULL && pgtls_crl_is_of(crl, ca))
+		if (pgtls_crl_is_of(lfirst(lc), ca))
 			return list;
 	}
 	if (crl_dir[0] != '\0' && find_crl_in_dir(crl_dir, ca))
@@ -320,11 +376,13 @@ pgtls_advice_on_loaded(SSL_CTX *context, bool complete, const char *crl_dir)
 	X509_STORE *store = SSL_CTX_get_cert_store(context);
 	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
 	TimestampTz now = GetCurrentTimestamp();
+	Lookup	   *crls;
 	List	   *list = NIL;
 
 	if (objects == NULL)
 		return NIL;
-	list = advise_on_server_chain(list, context, objects, now, complete);
+	crls = find_crls(objects);
+	list = advise_on_server_chain(list, context, find_cas(objects), now, complete);
 
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
@@ -332,8 +390,9 @@ pgtls_advice_on_loaded(SSL_CTX *context, bool complete, const char *crl_dir)
 		X509	   *ca = X509_OBJECT_get0_X509(object);
 		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(object);
 
+		pgtls_answer_check();
 		if (ca != NULL)
-			list = advise_on_ca(list, ca, objects, pgtls_verify_checks_crls(store) ? crl_dir : NULL, now);
+			list = advise_on_ca(list, ca, crls, pgtls_verify_checks_crls(store) ? crl_dir : NULL, now);
 		else if (crl != NULL)
 			list = advise_on_crl(list, crl, now);
 	}
@@ -407,13 +466,13 @@ has_host_name(X509 *cert)
  * clients have its issuer, and perhaps the intermediate ones were forgotten.
  */
 static List *
-advise_on_lone_certificate(List *list, X509 *cert, STACK_OF(X509_OBJECT) *objects)
+advise_on_lone_certificate(List *list, X509 *cert, const Lookup *cas)
 {
 	X509	   *last = cert;
 
 	for (int i = 0; i < MAX_CHAIN; i++)
 	{
-		X509	   *issuer = find_issuer(objects, last);
+		X509	   *issuer = find_issuer(cas, last);
 
 		if (pgtls_certificate_self_signed(last))
 			return list;
@@ -438,8 +497,12 @@ pgtls_advice_on_strength(SSL_CTX *context, bool complete)
 	STACK_OF(X509) *chain = NULL;
 	STACK_OF(X509_OBJECT) *objects =
 		pgtls_ossl_store_objects(SSL_CTX_get_cert_store(context));
+	Lookup	   *cas;
 	List	   *list = NIL;
 
+	if (objects == NULL)
+		return NIL;
+	cas = find_cas(objects);
 	if (cert != NULL)
 	{
 		char	   *name = pgtls_advice_name(X509_get_subject_name(cert));
@@ -453,32 +516,24 @@ pgtls_advice_on_strength(SSL_CTX *context, bool complete)
 						  psprintf("server certificate \"%s\" has no DNS name or IP address in its subject alternative names",
 								   name));
 		SSL_CTX_get0_chain_certs(context, &chain);
-		if (objects != NULL && (complete || chain == NULL || sk_X509_num(chain) == 0))
-			list = advise_on_lone_certificate(list, cert, objects);
+		if (complete || chain == NULL || sk_X509_num(chain) == 0)
+			list = advise_on_lone_certificate(list, cert, cas);
 		for (int i = 0; chain != NULL && i < sk_X509_num(chain); i++)
 		{
 			X509	   *issuer = sk_X509_value(chain, i);
-			bool		in_store = false;
 
-			for (int k = 0; objects != NULL && k < sk_X509_OBJECT_num(objects); k++)
-			{
-				X509	   *ca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, k));
-
-				in_store = in_store || (ca != NULL && X509_cmp(ca, issuer) == 0);
-			}
-			if (!in_store)
+			if (!is_ca(cas, issuer))
 				list = advise_on_key(list, issuer, "intermediate certificate");
 		}
 	}
-	for (int i = 0; objects != NULL && i < sk_X509_OBJECT_num(objects); i++)
+	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
 		X509	   *ca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
 
 		if (ca != NULL)
 			list = advise_on_key(list, ca, "CA certificate");
 	}
-	if (objects != NULL)
-		pgtls_ossl_store_objects_free(objects);
+	pgtls_ossl_store_objects_free(objects);
 	ERR_clear_error();
 	return list;
 }

@@ -32,10 +32,12 @@
 
 #include "advice.h"
 #include "answer.h"
+#include "certificate.h"
 #include "check.h"
 #include "compat.h"
 #include "crl.h"
 #include "files.h"
+#include "lookup.h"
 #include "pg_tls.h"
 #include "prepare.h"
 #include "reload.h"
@@ -140,6 +142,9 @@ static TlsFile files[NUM_FILES];
 static bool is_known;			/* whether anything is loaded can be known */
 static SSL_CTX *context;		/* NULL if nothing is */
 static List *loaded_items = NIL;	/* of FileItem *: the store's */
+static Lookup *loaded_by_digest = NULL; /* the same */
+static Lookup *cas_by_subject;	/* of FileItem *, loaded or on disk */
+static Lookup *crls_by_issuer;	/* likewise, of those in ssl_crl_dir, too */
 static bool crls_in_use;
 
 PG_FUNCTION_INFO_V1(pg_tls_files);
@@ -199,19 +204,25 @@ digest_of_items(List *items, bool ordered)
 	return digest_of((unsigned char *) digests, n * sizeof(Sha256));
 }
 
-static FileItem *
-find_item(List *items, const Sha256 *digest)
+/* Make it possible to find items by their digests. */
+static Lookup *
+index_items(List *items)
 {
+	Lookup	   *lookup = pgtls_lookup_create(sizeof(Sha256));
 	ListCell   *lc;
 
 	foreach(lc, items)
-	{
-		FileItem   *item = lfirst(lc);
+		pgtls_lookup_add(lookup, &((FileItem *) lfirst(lc))->digest, lfirst(lc));
+	return lookup;
+}
 
-		if (compare_digests(&item->digest, digest) == 0)
-			return item;
-	}
-	return NULL;
+/* The first item of a digest, NULL if there is none. */
+static FileItem *
+find_item(const Lookup *lookup, const Sha256 *digest)
+{
+	List	   *items = pgtls_lookup_find(lookup, digest);
+
+	return items != NIL ? linitial(items) : NULL;
 }
 
 /* The digest of a public key. */
@@ -295,11 +306,13 @@ collect_loaded(void)
 
 		if (X509_OBJECT_get0_X509(object) == NULL && X509_OBJECT_get0_X509_CRL(object) == NULL)
 			continue;
+		pgtls_answer_check();
 		item = make_item(X509_OBJECT_get0_X509(object), X509_OBJECT_get0_X509_CRL(object));
 		item->loaded = true;
 		loaded_items = lappend(loaded_items, item);
 	}
 	/* the objects stay, as the items point to them */
+	loaded_by_digest = index_items(loaded_items);
 	crls_in_use = pgtls_verify_checks_crls(SSL_CTX_get_cert_store(context));
 }
 
@@ -311,20 +324,21 @@ collect_loaded(void)
 static void
 attribute_loaded(void)
 {
+	Lookup	   *in_ca_file = index_items(files[CA_FILE].disk);
+	Lookup	   *in_crl_file = index_items(files[CRL_FILE].disk);
 	ListCell   *lc;
 
 	foreach(lc, loaded_items)
 	{
 		FileItem   *item = lfirst(lc);
-		TlsFile    *own = &files[item->cert != NULL ? CA_FILE : CRL_FILE];
-		TlsFile    *other = &files[item->cert != NULL ? CRL_FILE : CA_FILE];
-		bool		in_other = find_item(other->disk, &item->digest) != NULL;
+		bool		in_ca = find_item(in_ca_file, &item->digest) != NULL;
+		bool		in_crl = find_item(in_crl_file, &item->digest) != NULL;
 
 		/* it may be in both, and they may be the same file */
-		if (in_other)
-			other->loaded = lappend(other->loaded, item);
-		if (!in_other || find_item(own->disk, &item->digest) != NULL)
-			own->loaded = lappend(own->loaded, item);
+		if (in_ca || (item->cert != NULL && !in_crl))
+			files[CA_FILE].loaded = lappend(files[CA_FILE].loaded, item);
+		if (in_crl || (item->crl != NULL && !in_ca))
+			files[CRL_FILE].loaded = lappend(files[CRL_FILE].loaded, item);
 	}
 }
 
@@ -371,10 +385,27 @@ static FileItem *
 read_block(const char *name, const unsigned char *data, long len, bool crls, char **problem)
 {
 	const unsigned char *p = data;
-	FileItem   *item = NULL;
+	bool		is_cert = strcmp(name, PEM_STRING_X509) == 0 ||
+		strcmp(name, PEM_STRING_X509_OLD) == 0 ||
+		strcmp(name, PEM_STRING_X509_TRUSTED) == 0;
 
-	if (strcmp(name, PEM_STRING_X509) == 0 || strcmp(name, PEM_STRING_X509_OLD) == 0 ||
-		strcmp(name, PEM_STRING_X509_TRUSTED) == 0)
+	if (!is_cert && !(crls && strcmp(name, PEM_STRING_X509_CRL) == 0))
+		return NULL;
+	if (loaded_by_digest != NULL)
+	{
+		Sha256		digest = digest_of(data, len);
+		FileItem   *loaded = find_item(loaded_by_digest, &digest);
+
+		/* what is parsed already needs no more memory */
+		if (loaded != NULL)
+		{
+			FileItem   *item = palloc(sizeof(FileItem));
+
+			*item = *loaded;
+			return item;
+		}
+	}
+	if (is_cert)
 	{
 		X509	   *cert = d2i_X509(NULL, &p, len);
 
@@ -382,19 +413,10 @@ read_block(const char *name, const unsigned char *data, long len, bool crls, cha
 			return make_item(cert, NULL);
 		*problem = psprintf("holds a certificate that cannot be read: %s", pgtls_failure_reason());
 	}
-	else if (crls && strcmp(name, PEM_STRING_X509_CRL) == 0)
+	else
 	{
-		Sha256		digest = digest_of(data, len);
-		FileItem   *loaded = find_item(loaded_items, &digest);
-		X509_CRL   *crl;
+		X509_CRL   *crl = d2i_X509_CRL(NULL, &p, len);
 
-		if (loaded != NULL)
-		{
-			item = palloc(sizeof(FileItem));
-			*item = *loaded;
-			return item;
-		}
-		crl = d2i_X509_CRL(NULL, &p, len);
 		if (crl != NULL)
 			return make_item(NULL, crl);
 		*problem = psprintf("holds a CRL that cannot be read: %s", pgtls_failure_reason());
@@ -593,32 +615,56 @@ read_dh_params(void)
  * ----------------------------------------------------------------
  */
 
-/* Take a name apart as OpenSSL makes it, "01234567.r0". */
+/* The name of a file as OpenSSL makes it, "01234567.r0". */
+typedef struct CrlName
+{
+	uint32		hash;
+	uint32		number;
+} CrlName;
+
 static bool
-parse_crl_name(const char *name, unsigned long *hash, int *number)
+parse_crl_name(const char *name, CrlName *parsed)
 {
 	int			end = 0;
 
 	return strspn(name, "0123456789abcdef") == 8 && strncmp(name + 8, ".r", 2) == 0 &&
 		strspn(name + 10, "0123456789") == strlen(name + 10) && strlen(name + 10) < 10 &&
 		(name[10] != '0' || name[11] == '\0') &&
-		sscanf(name, "%8lx.r%d%n", hash, number, &end) == 2 && name[end] == '\0';
+		sscanf(name, "%8x.r%u%n", &parsed->hash, &parsed->number, &end) == 2 && name[end] == '\0';
 }
 
-/* Whether a file of that name holds CRLs and nothing that cannot be read. */
-static bool
-is_sound_file(List *found, const char *name)
+/*
+ * Find the files that hold CRLs and nothing that cannot be read, as those before
+ * them do from "01234567.r0" on: a lookup by CrlName.
+ */
+static Lookup *
+find_sound_series(List *found)
 {
+	Lookup	   *sound = pgtls_lookup_create(sizeof(CrlName));
+	Lookup	   *series = pgtls_lookup_create(sizeof(CrlName));
 	ListCell   *lc;
 
 	foreach(lc, found)
 	{
-		const FileItem *item = lfirst(lc);
+		FileItem   *item = lfirst(lc);
+		CrlName		name;
 
-		if (strcmp(item->name, name) == 0)
-			return item->crl != NULL && item->problem == NULL;
+		if (item->crl != NULL && item->problem == NULL &&
+			parse_crl_name(item->name, &name) &&
+			pgtls_lookup_find(sound, &name) == NIL)
+			pgtls_lookup_add(sound, &name, item);
 	}
-	return false;
+	foreach(lc, found)
+	{
+		CrlName		name;
+
+		if (!parse_crl_name(((FileItem *) lfirst(lc))->name, &name) || name.number != 0)
+			continue;
+		for (; pgtls_lookup_find(sound, &name) != NIL &&
+			 pgtls_lookup_find(series, &name) == NIL; name.number++)
+			pgtls_lookup_add(series, &name, linitial(pgtls_lookup_find(sound, &name)));
+	}
+	return series;
 }
 
 /* Ask OpenSSL whether connections find a CRL. */
@@ -645,29 +691,29 @@ is_found(const FileItem *item)
 
 /* Whether a CRL is where connections look for it. */
 static bool
-is_well_named(const FileItem *item, List *found)
+is_well_named(const FileItem *item, const Lookup *series)
 {
-	unsigned long hash;
-	int			number;
+	CrlName		name;
 
-	if (item->crl == NULL || !parse_crl_name(item->name, &hash, &number) ||
-		hash != (X509_NAME_hash(X509_CRL_get_issuer(item->crl)) & 0xffffffffUL))
+	if (item->crl == NULL || !parse_crl_name(item->name, &name) ||
+		name.hash != pgtls_certificate_name_key(X509_CRL_get_issuer(item->crl)))
 		return false;
 
 	/* OpenSSL counts, and some versions stop at one that cannot be read */
-	while (--number >= 0)
-	{
-		pgtls_answer_check();
-		if (!is_sound_file(found, psprintf("%08lx.r%d", hash, number)))
-			return is_found(item);
-	}
-	return true;
+	if (name.number == 0)
+		return true;
+	name.number--;
+	return pgtls_lookup_find(series, &name) != NIL || is_found(item);
 }
 
 static int
 compare_names(const ListCell *a, const ListCell *b)
 {
-	return strcmp(((FileItem *) lfirst(a))->path, ((FileItem *) lfirst(b))->path);
+	const FileItem *item1 = lfirst(a);
+	const FileItem *item2 = lfirst(b);
+	int			result = strcmp(item1->path, item2->path);
+
+	return result != 0 ? result : item1->position - item2->position;
 }
 
 static void
@@ -677,6 +723,8 @@ read_crl_dir(void)
 	DIR		   *dir = opendir(file->path);
 	struct dirent *entry;
 	List	   *found = NIL;
+	Lookup	   *series;
+	Lookup	   *by_digest;
 	int			problems = 0;
 	ListCell   *lc;
 
@@ -690,8 +738,7 @@ read_crl_dir(void)
 		char	   *path;
 		char	   *name;
 		struct stat st;
-		unsigned long hash;
-		int			number;
+		CrlName		parsed;
 		char	   *problem = NULL;
 		List	   *items;
 		bool		any = false;
@@ -712,7 +759,7 @@ read_crl_dir(void)
 			item->problem = problem;
 			found = lappend(found, item);
 		}
-		if (!any && parse_crl_name(name, &hash, &number))
+		if (!any && parse_crl_name(name, &parsed))
 		{
 			FileItem   *item = palloc0(sizeof(FileItem));
 
@@ -725,28 +772,29 @@ read_crl_dir(void)
 	}
 	closedir(dir);
 
+	/* those of an issuer follow each other, as is_found() has it */
+	list_sort(found, compare_names);
+	series = find_sound_series(found);
+	by_digest = pgtls_lookup_create(sizeof(Sha256));
 	foreach(lc, found)
 	{
 		FileItem   *item = lfirst(lc);
 
-		item->misnamed = item->crl != NULL && !is_well_named(item, found);
+		pgtls_answer_check();
+		if (item->crl == NULL)
+			continue;
+		item->misnamed = !is_well_named(item, series);
+		if (!item->misnamed)
+			pgtls_lookup_add(by_digest, &item->digest, item);
 	}
 
-	/* what a link of the right name leads to may have any name */
+	file->disk = NIL;
 	foreach(lc, found)
 	{
 		FileItem   *item = lfirst(lc);
-		bool		linked = false;
-		ListCell   *lc2;
 
-		foreach(lc2, item->misnamed ? found : NIL)
-		{
-			FileItem   *other = lfirst(lc2);
-
-			linked = linked || (!other->misnamed && other->crl != NULL &&
-								compare_digests(&other->digest, &item->digest) == 0);
-		}
-		if (linked)
+		/* what a link of the right name leads to may have any name */
+		if (item->misnamed && find_item(by_digest, &item->digest) != NULL)
 			continue;
 		if (item->misnamed && item->problem == NULL)
 			item->problem = psprintf("connections do not find it: the CRLs of this issuer have to be named %08lx.r0, %08lx.r1 and so on",
@@ -756,7 +804,6 @@ read_crl_dir(void)
 			problems++;
 		file->disk = lappend(file->disk, item);
 	}
-	list_sort(file->disk, compare_names);
 	if (problems > 0)
 		file->problem = psprintf("%d of the CRLs in it %s of no use: see pg_tls_crls",
 								 problems, problems == 1 ? "is" : "are");
@@ -815,12 +862,13 @@ find_file(FileKind kind)
 static void
 join_items(TlsFile *file)
 {
+	Lookup	   *by_digest = index_items(file->loaded);
 	ListCell   *lc;
 
 	foreach(lc, file->disk)
 	{
 		FileItem   *item = lfirst(lc);
-		FileItem   *loaded = find_item(file->loaded, &item->digest);
+		FileItem   *loaded = find_item(by_digest, &item->digest);
 
 		if (loaded != NULL)
 		{
@@ -909,6 +957,45 @@ check_pair(void)
 		key->problem = "does not belong to the certificate in ssl_cert_file";
 }
 
+/* Make it possible to find a CA or CRL by its name. */
+static void
+index_name(FileItem *item)
+{
+	uint32		key;
+
+	pgtls_answer_check();
+	if (item->cert != NULL)
+	{
+		key = pgtls_certificate_name_key(X509_get_subject_name(item->cert));
+		pgtls_lookup_add(cas_by_subject, &key, item);
+	}
+	else if (item->crl != NULL && !item->misnamed)
+	{
+		key = pgtls_certificate_name_key(X509_CRL_get_issuer(item->crl));
+		pgtls_lookup_add(crls_by_issuer, &key, item);
+	}
+}
+
+static void
+index_names(void)
+{
+	cas_by_subject = pgtls_lookup_create(sizeof(uint32));
+	crls_by_issuer = pgtls_lookup_create(sizeof(uint32));
+	for (int kind = CA_FILE; kind <= CRL_DIR; kind++)
+	{
+		ListCell   *lc;
+
+		foreach(lc, files[kind].disk)
+			index_name(lfirst(lc));
+		/* of what is loaded and on disk, there is an item there, too */
+		foreach(lc, files[kind].loaded)
+		{
+			if (!((FileItem *) lfirst(lc))->on_disk)
+				index_name(lfirst(lc));
+		}
+	}
+}
+
 static void
 inspect(void)
 {
@@ -947,6 +1034,7 @@ inspect(void)
 	for (int kind = 0; kind < NUM_FILES; kind++)
 		compare_file(kind);
 	check_pair();
+	index_names();
 }
 
 
@@ -1026,10 +1114,11 @@ item_state(FileKind kind, const FileItem *item)
 
 /* What is wrong with a certificate or CRL, in sentences. */
 static const char *
-item_problem(FileKind kind, const FileItem *item, List *advice)
+item_problem(FileKind kind, const FileItem *item, const Lookup *advice)
 {
 	bool		in_force = item->loaded;
 	const void *about = item->cert != NULL ? (const void *) item->cert : (const void *) item->crl;
+	List	   *said = pgtls_lookup_find(advice, &about);
 	StringInfoData buf;
 	ListCell   *lc;
 	TimestampTz from;
@@ -1040,18 +1129,14 @@ item_problem(FileKind kind, const FileItem *item, List *advice)
 	if (kind == CRL_DIR && is_crl_dir_in_force())
 	{
 		in_force = true;
-		advice = pgtls_advice_on_crl(item->crl);
+		said = pgtls_advice_on_crl(item->crl);
 	}
 	if (in_force)
 	{
 		initStringInfo(&buf);
-		foreach(lc, advice)
-		{
-			Advice	   *a = lfirst(lc);
-
-			if (a->about == about)
-				appendStringInfo(&buf, "%s%s", buf.len > 0 ? "; " : "", a->text);
-		}
+		foreach(lc, said)
+			appendStringInfo(&buf, "%s%s", buf.len > 0 ? "; " : "",
+							 ((Advice *) lfirst(lc))->text);
 		return buf.len > 0 ? buf.data : NULL;
 	}
 
@@ -1080,23 +1165,25 @@ item_problem(FileKind kind, const FileItem *item, List *advice)
 static bool
 find_crl(const FileItem *ca)
 {
-	for (int kind = CA_FILE; kind <= CRL_DIR; kind++)
+	uint32		key = pgtls_certificate_name_key(X509_get_subject_name(ca->cert));
+	ListCell   *lc;
+
+	foreach(lc, pgtls_lookup_find(crls_by_issuer, &key))
 	{
-		ListCell   *lc;
+		const FileItem *item = lfirst(lc);
+		bool		in_dir = item->name != NULL;
 
-		foreach(lc, ca->loaded && kind != CRL_DIR ? files[kind].loaded : files[kind].disk)
-		{
-			const FileItem *item = lfirst(lc);
-
-			if (item->crl != NULL && !item->misnamed && pgtls_crl_is_of(item->crl, ca->cert))
-				return true;
-		}
+		pgtls_answer_check();
+		if ((in_dir || (ca->loaded ? item->loaded : item->on_disk)) &&
+			pgtls_crl_is_of(item->crl, ca->cert))
+			return true;
 	}
 	return false;
 }
 
 static void
-answer_certificate(StringInfo record, FileKind kind, const FileItem *item, List *advice)
+answer_certificate(StringInfo record, FileKind kind, const FileItem *item,
+				   const Lookup *advice)
 {
 	CertInfo	info;
 	CertDetails details;
@@ -1142,32 +1229,6 @@ make_advice(void)
 	return context != NULL ?
 		pgtls_advice_on_loaded(context, pgtls_prepare_built_chain(),
 							   pgtls_reload_inherited_crl_dir()) : NIL;
-}
-
-static void
-answer_certificates(void)
-{
-	List	   *advice = make_advice();
-	StringInfoData record;
-
-	initStringInfo(&record);
-	for (int kind = 0; kind < NUM_FILES; kind++)
-	{
-		ListCell   *lc;
-
-		foreach(lc, files[kind].disk)
-		{
-			if (((FileItem *) lfirst(lc))->cert != NULL)
-				answer_certificate(&record, kind, lfirst(lc), advice);
-		}
-		foreach(lc, files[kind].loaded)
-		{
-			const FileItem *item = lfirst(lc);
-
-			if (item->cert != NULL && !item->on_disk)
-				answer_certificate(&record, kind, item, advice);
-		}
-	}
 }
 
 /*
@@ -1263,30 +1324,28 @@ pgtls_files_changed(uint64 *contents)
 static void
 find_crl_issuer(X509_CRL *crl, bool *has_issuer, bool *verified)
 {
+	uint32		name = pgtls_certificate_name_key(X509_CRL_get_issuer(crl));
+	ListCell   *lc;
+
 	*has_issuer = false;
 	*verified = false;
-	for (int kind = CA_FILE; kind <= CRL_FILE; kind++)
+	foreach(lc, pgtls_lookup_find(cas_by_subject, &name))
 	{
-		ListCell   *lc;
+		const FileItem *item = lfirst(lc);
+		EVP_PKEY   *key;
 
-		foreach(lc, list_concat(list_copy(files[kind].loaded), files[kind].disk))
-		{
-			const FileItem *item = lfirst(lc);
-			EVP_PKEY   *key;
-
-			if (item->cert == NULL || X509_NAME_cmp(X509_get_subject_name(item->cert),
-													X509_CRL_get_issuer(crl)) != 0)
-				continue;
-			*has_issuer = true;
-			pgtls_ossl_watch_memory();
-			key = X509_get0_pubkey(item->cert);
-			*verified = key != NULL && X509_CRL_verify(crl, key) == 1;
-			if (!*verified)
-				(void) pgtls_failure_reason();
-			ERR_clear_error();
-			if (*verified)
-				return;
-		}
+		pgtls_answer_check();
+		if (X509_NAME_cmp(X509_get_subject_name(item->cert), X509_CRL_get_issuer(crl)) != 0)
+			continue;
+		*has_issuer = true;
+		pgtls_ossl_watch_memory();
+		key = X509_get0_pubkey(item->cert);
+		*verified = key != NULL && X509_CRL_verify(crl, key) == 1;
+		if (!*verified)
+			(void) pgtls_failure_reason();
+		ERR_clear_error();
+		if (*verified)
+			return;
 	}
 }
 
@@ -1326,7 +1385,8 @@ crl_status(const FileItem *item, const CrlInfo *info)
 }
 
 static void
-answer_crl(StringInfo record, FileKind kind, const FileItem *item, List *advice)
+answer_crl(StringInfo record, FileKind kind, const FileItem *item,
+		   const Lookup *advice)
 {
 	CrlInfo		info;
 	const char *status;
@@ -1364,31 +1424,52 @@ answer_crl(StringInfo record, FileKind kind, const FileItem *item, List *advice)
 	pgtls_crl_free(&info);
 }
 
+/* A function that sends a record about an item. */
+typedef void (*AnswerItem) (StringInfo record, FileKind kind, const FileItem *item,
+							const Lookup *advice);
+
+/* Send what is said of each of these items, with memory for one at a time. */
 static void
-answer_crls(void)
+answer_list(FileKind kind, List *items, bool certificates, bool loaded_only,
+			const Lookup *advice)
 {
-	List	   *advice = make_advice();
+	AnswerItem	answer = certificates ? answer_certificate : answer_crl;
+	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "pg_tls row",
+											  ALLOCSET_DEFAULT_SIZES);
 	StringInfoData record;
+	ListCell   *lc;
 
 	initStringInfo(&record);
-	for (int kind = CA_FILE; kind <= CRL_DIR; kind++)
+	foreach(lc, items)
 	{
-		ListCell   *lc;
+		const FileItem *item = lfirst(lc);
+		MemoryContext oldcontext;
 
-		foreach(lc, files[kind].disk)
-		{
-			const FileItem *item = lfirst(lc);
+		if ((item->cert != NULL) != certificates || (loaded_only && item->on_disk))
+			continue;
+		pgtls_answer_check();
+		oldcontext = MemoryContextSwitchTo(row);
+		answer(&record, kind, item, advice);
+		MemoryContextSwitchTo(oldcontext);
+		MemoryContextReset(row);
+	}
+	MemoryContextDelete(row);
+	pfree(record.data);
+}
 
-			if (item->cert == NULL)
-				answer_crl(&record, kind, item, advice);
-		}
-		foreach(lc, files[kind].loaded)
-		{
-			const FileItem *item = lfirst(lc);
+/* The certificates, or the CRLs: those on disk, and those that were. */
+static void
+answer_items(bool certificates)
+{
+	Lookup	   *advice = pgtls_lookup_create(sizeof(const void *));
+	ListCell   *lc;
 
-			if (item->crl != NULL && !item->on_disk)
-				answer_crl(&record, kind, item, advice);
-		}
+	foreach(lc, make_advice())
+		pgtls_lookup_add(advice, &((Advice *) lfirst(lc))->about, lfirst(lc));
+	for (int kind = 0; kind < NUM_FILES; kind++)
+	{
+		answer_list(kind, files[kind].disk, certificates, false, advice);
+		answer_list(kind, files[kind].loaded, certificates, true, advice);
 	}
 }
 
@@ -1494,6 +1575,40 @@ answer_advice(List *advice)
 	}
 }
 
+/* What is wrong with a file in the directory. */
+static void
+answer_file_in_dir(const FileItem *item)
+{
+	if (item->problem != NULL)
+		answer_finding("crl_dir_entry", "ssl_crl_dir",
+					   psprintf("file \"%s\": %s", item->path, item->problem));
+	else if (item->size > LARGE_CRL)
+		answer_finding("crl_dir_large", "ssl_crl_dir",
+					   psprintf("file \"%s\" holds a CRL of %ld kB, which each connection with a client certificate parses anew",
+								item->path, item->size / 1024));
+	if (item->crl == NULL || item->misnamed)
+		return;
+	answer_advice(pgtls_advice_on_crl(item->crl));
+	if (is_badly_signed(item->crl))
+		answer_finding("crl_bad_signature", "ssl_crl_dir",
+					   psprintf("the CRL in \"%s\" is not signed by the CA that it names: clients with certificates of this CA cannot connect",
+								item->path));
+}
+
+/* What is wrong with a CRL that is loaded, advice apart. */
+static void
+answer_loaded_crl(const FileItem *item)
+{
+	char	   *issuer;
+
+	if (!is_badly_signed(item->crl))
+		return;
+	issuer = pgtls_advice_name(X509_CRL_get_issuer(item->crl));
+	answer_finding("crl_bad_signature", issuer,
+				   psprintf("the CRL of \"%s\" is not signed by it: clients with certificates of this CA cannot connect",
+							issuer));
+}
+
 /*
  * What is wrong with the files, and with what is loaded of them.  A dry run is
  * made last, since it replaces the configuration of this process.
@@ -1504,6 +1619,8 @@ answer_findings(void)
 	bool		changed = false;
 	long		crl_size = 0;
 	CheckResult result;
+	MemoryContext row;
+	MemoryContext oldcontext;
 	ListCell   *lc;
 
 	if (!EnableSSL)
@@ -1538,24 +1655,14 @@ answer_findings(void)
 		}
 	}
 
+	row = AllocSetContextCreate(CurrentMemoryContext, "pg_tls row",
+								ALLOCSET_DEFAULT_SIZES);
+	oldcontext = MemoryContextSwitchTo(row);
 	foreach(lc, files[CRL_DIR].disk)
 	{
-		const FileItem *item = lfirst(lc);
-
-		if (item->problem != NULL)
-			answer_finding("crl_dir_entry", "ssl_crl_dir",
-						   psprintf("file \"%s\": %s", item->path, item->problem));
-		else if (item->size > LARGE_CRL)
-			answer_finding("crl_dir_large", "ssl_crl_dir",
-						   psprintf("file \"%s\" holds a CRL of %ld kB, which each connection with a client certificate parses anew",
-									item->path, item->size / 1024));
-		if (item->crl == NULL || item->misnamed)
-			continue;
-		answer_advice(pgtls_advice_on_crl(item->crl));
-		if (is_badly_signed(item->crl))
-			answer_finding("crl_bad_signature", "ssl_crl_dir",
-						   psprintf("the CRL in \"%s\" is not signed by the CA that it names: clients with certificates of this CA cannot connect",
-									item->path));
+		pgtls_answer_check();
+		answer_file_in_dir(lfirst(lc));
+		MemoryContextReset(row);
 	}
 	foreach(lc, loaded_items)
 	{
@@ -1563,16 +1670,13 @@ answer_findings(void)
 
 		if (item->crl == NULL)
 			continue;
+		pgtls_answer_check();
 		crl_size += item->size;
-		if (is_badly_signed(item->crl))
-		{
-			char	   *issuer = pgtls_advice_name(X509_CRL_get_issuer(item->crl));
-
-			answer_finding("crl_bad_signature", issuer,
-						   psprintf("the CRL of \"%s\" is not signed by it: clients with certificates of this CA cannot connect",
-									issuer));
-		}
+		answer_loaded_crl(item);
+		MemoryContextReset(row);
 	}
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(row);
 
 	pgtls_check_without_passphrase = true;
 	pgtls_check_make(changed || crl_size <= MAX_DRY_RUN ? CHECK_FILES : CHECK_SETTINGS,
@@ -1608,10 +1712,10 @@ pgtls_files_main(Datum arg)
 				answer_files();
 				break;
 			case ASK_CERTIFICATES:
-				answer_certificates();
+				answer_items(true);
 				break;
 			case ASK_CRLS:
-				answer_crls();
+				answer_items(false);
 				break;
 			case ASK_FINDINGS:
 				answer_findings();

@@ -11,7 +11,9 @@
  * fails, and nothing happens.  When it succeeds, and the files are still what
  * they were when it began, the server is asked to reload, or the log is told.
  *
- * Another task of that worker is to warn of the end of what is loaded.
+ * Another task of that worker is to warn of the end of what is loaded: of all
+ * of it once a day, and of what comes in between within the hour.  Whatever
+ * happens, the lines of a day have a limit.
  *
  * In shared memory: what the last worker found.  Only one runs at a time,
  * and the monitor reads that when it has ended.
@@ -22,6 +24,7 @@
 
 #include <signal.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "common/hashfn.h"
 #include "libpq/libpq.h"
@@ -34,19 +37,39 @@
 #include "check.h"
 #include "compat.h"
 #include "files.h"
+#include "lookup.h"
 #include "monitor.h"
 #include "reload.h"
 #include "watch.h"
+
+/* Tests have shorter hours. */
+#ifndef PGTLS_TEST_HOUR
+#define PGTLS_TEST_HOUR	USECS_PER_HOUR
+#endif
 
 /* So long the files have to stay as they are before they are read. */
 #define SETTLE_TIME		USECS_PER_SEC
 
 /* How often the ends of what is loaded are looked at. */
-#define EXPIRY_INTERVAL	USECS_PER_HOUR
+#define EXPIRY_INTERVAL	PGTLS_TEST_HOUR
 
-/* The same is told again after this time, if so many others were not told. */
-#define REPEAT_INTERVAL	USECS_PER_DAY
+/*
+ * What was told of changed files is told again after a day.  So much is
+ * remembered, and more is not told within an hour.
+ */
+#define REPEAT_INTERVAL	(24 * PGTLS_TEST_HOUR)
 #define NUM_TOLD		64
+#define TOLD_INTERVAL	PGTLS_TEST_HOUR
+
+/*
+ * What ends is told again after a day, a little less since that is looked at
+ * each hour.  So many lines in a day are about one thing each.  Others stand
+ * for several: one each hour, again a little less.
+ */
+#define ENDS_INTERVAL	(24 * PGTLS_TEST_HOUR - PGTLS_TEST_HOUR / 2)
+#define ENDS_LINES		10
+#define MORE_INTERVAL	(PGTLS_TEST_HOUR - PGTLS_TEST_HOUR / 6)
+#define MAX_ENDS		8192	/* remembered; others are told each hour */
 
 /* What cannot be loaded is tried again after this time, and then less often. */
 #define RETRY_INTERVAL	USECS_PER_MINUTE
@@ -82,12 +105,22 @@ typedef enum WatchOutcome
 	OUTCOME_UNLOADABLE			/* the files differ, but are not for loading */
 } WatchOutcome;
 
-/* Something that was told, by a hash, and when. */
+/* Something that was told, by a hash, and when: uptime(), 0 for never. */
 typedef struct Told
 {
 	uint64		hash;
-	TimestampTz time;
+	int64		time;
 } Told;
+
+/* What was told of ends in a day that begins with the first of them. */
+typedef struct ToldEnds
+{
+	int64		since;			/* uptime(), 0 for never */
+	int64		more_at;		/* the last line for several, likewise */
+	int			lines;			/* for one thing each */
+	int			num_hashes;
+	uint64		hashes[MAX_ENDS];	/* of what was told, in their order */
+} ToldEnds;
 
 typedef struct WatchShared
 {
@@ -96,6 +129,7 @@ typedef struct WatchShared
 	int64		reloaded_generation;	/* what was in force before that */
 	TimestampTz reloaded_at;
 	Told		told[NUM_TOLD];
+	ToldEnds	ends;
 } WatchShared;
 
 static WatchShared *shared = NULL;
@@ -326,49 +360,138 @@ hash_text(const char *text)
 }
 
 /*
- * Whether something is to be told: not if it was within the last day.  Of
- * several that were told, the one told longest ago makes room.
+ * The clock for how often something is told, in microseconds: nobody can set
+ * it, and all processes have the same.
+ */
+static int64
+uptime(void)
+{
+	struct timespec now;
+
+	(void) clock_gettime(CLOCK_MONOTONIC, &now);
+	return 1 + now.tv_sec * USECS_PER_SEC + now.tv_nsec / 1000;
+}
+
+/*
+ * Find out whether something is to be told, and remember that it is.  It is
+ * not if it was within the last day, nor if that many others were within the
+ * last hour.
  */
 static bool
-is_news(uint64 hash, TimestampTz now)
+claim_news(uint64 hash)
 {
+	int64		now = uptime();
 	Told	   *oldest = &shared->told[0];
 
 	for (int i = 0; i < NUM_TOLD; i++)
 	{
 		Told	   *told = &shared->told[i];
 
-		if (told->hash == hash && told->time <= now && now < told->time + REPEAT_INTERVAL)
-			return false;
-		if (told->hash == hash || told->time > now)
+		if (told->hash == hash && told->time != 0)
 		{
-			oldest = told;
-			break;
+			if (now - told->time < REPEAT_INTERVAL)
+				return false;
+			told->time = now;
+			return true;
 		}
 		if (told->time < oldest->time)
 			oldest = told;
 	}
+	if (oldest->time != 0 && now - oldest->time < TOLD_INTERVAL)
+		return false;
 	oldest->hash = hash;
 	oldest->time = now;
 	return true;
 }
 
-/* Warn of what has ended, or soon will, of each but once a day. */
-static void
-warn_of_ends(void)
+static int
+compare_hashes(const void *a, const void *b)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	uint64		hash1 = *(const uint64 *) a;
+	uint64		hash2 = *(const uint64 *) b;
+
+	return hash1 < hash2 ? -1 : hash1 > hash2;
+}
+
+/*
+ * What ends, or has ended, and was not told today: a List of char *, each once.
+ */
+static List *
+find_new_ends(void)
+{
+	const ToldEnds *ends = &shared->ends;
+	Lookup	   *seen = pgtls_lookup_create(sizeof(uint64));
+	List	   *result = NIL;
 	ListCell   *lc;
 
 	foreach(lc, pgtls_files_advice())
 	{
 		const Advice *advice = lfirst(lc);
+		uint64		hash = hash_text(advice->text);
 
-		if (strstr(advice->code, "_expir") != NULL && is_news(hash_text(advice->text), now))
-			ereport(WARNING,
-					(errmsg("%s", advice->text),
-					 errhint("Renew it, and call pg_tls_reload(). The setting \"pg_tls.expiry_warning\" says how early this is told.")));
+		if (strstr(advice->code, "_expir") == NULL ||
+			bsearch(&hash, ends->hashes, ends->num_hashes, sizeof(uint64),
+					compare_hashes) != NULL ||
+			pgtls_lookup_find(seen, &hash) != NIL)
+			continue;
+		pgtls_lookup_add(seen, &hash, advice->text);
+		result = lappend(result, advice->text);
 	}
+	return result;
+}
+
+static void
+warn_of_end(const char *text, int more)
+{
+	if (more == 0)
+		ereport(WARNING,
+				(errmsg("%s", text),
+				 errhint("Renew it, and call pg_tls_reload(). The setting \"pg_tls.expiry_warning\" says how early this is told.")));
+	else
+		ereport(WARNING,
+				(errmsg("%s (and %d more)", text, more),
+				 errhint("The view pg_tls_findings shows all of them. Renew them, and call pg_tls_reload().")));
+}
+
+/*
+ * Warn of what has ended, or soon will.  A day's first lines are about one
+ * thing each, and another one for all others.  Those wait for the next time if
+ * there was such a line within the hour.
+ */
+static void
+warn_of_ends(void)
+{
+	ToldEnds   *ends = &shared->ends;
+	int64		now = uptime();
+	List	   *news;
+	int			told = 0;
+	ListCell   *lc;
+
+	if (ends->since == 0 || now - ends->since >= ENDS_INTERVAL)
+		memset(ends, 0, sizeof(*ends));
+	news = find_new_ends();
+	if (news != NIL && ends->since == 0)
+		ends->since = now;
+
+	foreach(lc, news)
+	{
+		if (ends->lines >= ENDS_LINES)
+			break;
+		warn_of_end(lfirst(lc), 0);
+		ends->lines++;
+		told++;
+	}
+	if (told < list_length(news) &&
+		(ends->more_at == 0 || now - ends->more_at >= MORE_INTERVAL))
+	{
+		warn_of_end(list_nth(news, told), list_length(news) - told - 1);
+		ends->more_at = now;
+		told = list_length(news);
+	}
+
+	for (int i = 0; i < told && ends->num_hashes < MAX_ENDS; i++)
+		ends->hashes[ends->num_hashes++] = hash_text(list_nth(news, i));
+	qsort(ends->hashes, ends->num_hashes, sizeof(uint64), compare_hashes);
 }
 
 /* Whether advice says that somebody is kept out. */
@@ -396,17 +519,21 @@ keeps_out(const Advice *advice)
 static const char *
 find_worse(List *now, List *then)
 {
+	Lookup	   *known = pgtls_lookup_create(sizeof(uint64));
 	ListCell   *lc;
 
+	foreach(lc, now)
+	{
+		uint64		hash = hash_text(((Advice *) lfirst(lc))->text);
+
+		pgtls_lookup_add(known, &hash, lfirst(lc));
+	}
 	foreach(lc, then)
 	{
 		const Advice *advice = lfirst(lc);
-		bool		known = false;
-		ListCell   *lc2;
+		uint64		hash = hash_text(advice->text);
 
-		foreach(lc2, now)
-			known = known || strcmp(((Advice *) lfirst(lc2))->text, advice->text) == 0;
-		if (keeps_out(advice) && !known)
+		if (keeps_out(advice) && pgtls_lookup_find(known, &hash) == NIL)
 			return advice->text;
 	}
 	return NULL;
@@ -442,7 +569,7 @@ compare_files(bool may_complain)
 
 	if (!result.ok)
 	{
-		if (may_complain && is_news(add_hash(contents, result.error, strlen(result.error)), now))
+		if (may_complain && claim_news(add_hash(contents, result.error, strlen(result.error))))
 			ereport(LOG,
 					(errmsg("TLS files have changed, but the server could not load them: %s",
 							result.error),
@@ -452,7 +579,7 @@ compare_files(bool may_complain)
 	}
 	if (mode == WATCH_REPORT)
 	{
-		if (is_news(contents, now))
+		if (claim_news(contents))
 			ereport(LOG,
 					(errmsg("TLS files have changed, and the server still uses what it has loaded"),
 					 errdetail("Changed: %s.", changed),
@@ -474,7 +601,7 @@ compare_files(bool may_complain)
 	}
 	if (worse != NULL)
 	{
-		if (may_complain && is_news(add_hash(contents, worse, strlen(worse)), now))
+		if (may_complain && claim_news(add_hash(contents, worse, strlen(worse))))
 			ereport(LOG,
 					(errmsg("TLS files have changed, but are not reloaded without being asked to"),
 					 errdetail("Changed: %s. After a reload: %s.", changed, worse),

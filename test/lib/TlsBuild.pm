@@ -31,6 +31,10 @@ make a backend write its slot, or read any, in many small steps.
 
 makes whoever judges sessions wait before each certificate.
 
+=item PGTLS_TEST_HOUR=MICROSECONDS
+
+how long an hour is where the watch looks at ends, and limits what it logs.
+
 =item PGTLS_TEST_UNPROTECTED
 
 makes readers ignore the change count of slots.
