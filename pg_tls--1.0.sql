@@ -230,6 +230,7 @@ CREATE FUNCTION pg_tls_status(
     OUT verdicts_pending bigint,
     OUT crl_signatures bigint,
     OUT chains_refused bigint,
+    OUT chains_missing bigint,
     OUT client_evictions bigint,
     OUT certificate_evictions bigint
 )
@@ -292,6 +293,8 @@ COMMENT ON COLUMN pg_tls_status.crl_signatures IS
 'CRLs of the load in force whose signatures were verified once for all (pg_tls.crl_signature_cache)';
 COMMENT ON COLUMN pg_tls_status.chains_refused IS
 'sessions since the server started whose certificates found no room in pg_tls.chain_memory, so that they cannot be judged after a reload';
+COMMENT ON COLUMN pg_tls_status.chains_missing IS
+'those of them that are connected';
 
 COMMENT ON COLUMN pg_tls_status.client_evictions IS
 'rows of pg_stat_tls_clients that had to make room, since the server started or pg_stat_tls_reset()';
@@ -1009,6 +1012,9 @@ WITH kinds (code, severity, hint, reference) AS (
         ('session_not_acceptable', 'critical',
          'See them: SELECT * FROM pg_stat_tls WHERE NOT acceptable; End them, now and in future: ALTER SYSTEM SET pg_tls.invalid_sessions = ''terminate''; SELECT pg_reload_conf();',
          'STIG V-233577, V-233613'),
+        ('session_not_judged', 'warning',
+         'Raise pg_tls.chain_memory to 150 kB for each of max_connections and max_wal_senders, and restart the server. Until then look at such sessions by hand: SELECT * FROM pg_stat_tls WHERE client_certificate AND chain_status IS NULL;',
+         'STIG V-233577, V-233613'),
         ('client_certificate_expired', 'warning',
          'Have the client use a renewed certificate: it cannot connect again with this one.',
          'STIG V-233577'),
@@ -1167,6 +1173,16 @@ found (code, object, finding) AS (
            format('certificate %s would not be let in again (sessions connected with it: %s): %s',
                   client_fingerprint, count(*), min(chain_error))
     FROM sessions WHERE NOT acceptable GROUP BY client_fingerprint, client_dn
+    UNION ALL
+    SELECT 'session_not_judged', 'pg_tls.chain_memory',
+           format('certificates of connected sessions found no room in pg_tls.chain_memory, so that no reload has them judged again: %s',
+                  chains_missing)
+    FROM status WHERE chains_missing > 0
+    UNION ALL
+    SELECT 'session_not_judged', 'sessions',
+           format('memory ran out while sessions were judged, which is tried again every five seconds: %s', count(*))
+    FROM sessions WHERE client_certificate AND chain_status IS NULL AND NOT EXISTS (SELECT FROM status WHERE chains_missing > 0)
+    HAVING count(*) > 0
     UNION ALL
     SELECT 'client_certificate_expired', client_dn,
            format('certificate %s has ended at %s (sessions connected with it: %s)',

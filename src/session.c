@@ -98,7 +98,6 @@ typedef struct SessionInfo
 	TimestampTz start;			/* with pid, tells sessions apart */
 	int64		generation;		/* of the TLS configuration, 0 without TLS */
 	ChainRef	chain;			/* what the client sent, for later verdicts */
-	bool		chain_complete; /* all of it */
 	Encryption	encryption;
 	int			bits;
 	PgTlsPostQuantum post_quantum;
@@ -540,8 +539,7 @@ session_authenticated(Port *port, int status)
 		info.verdict.crl_changes = pgtls_reload_crl_changes();
 		info.chain = pgtls_chain_acquire(port->peer,
 										 SSL_get_peer_cert_chain(port->ssl),
-										 SSL_get0_verified_chain(port->ssl),
-										 &info.chain_complete);
+										 SSL_get0_verified_chain(port->ssl));
 	}
 	write_slot(get_slot(MyProcNumber), &info);
 	note_session(port, &info);
@@ -629,7 +627,6 @@ pgtls_session_list(SessionKey **keys)
 		key->pid = info->pid;
 		key->start = info->start;
 		key->chain = info->chain;
-		key->chain_complete = info->chain_complete;
 		key->not_after = info->not_after;
 		key->verdict = info->verdict;
 		n++;
@@ -764,6 +761,21 @@ pgtls_session_next_check(int64 generation, uint32 crl_changes, int *judged, int 
 	}
 	pfree(keys);
 	return *pending > 0 ? DT_NOBEGIN : next;
+}
+
+
+/* How many sessions cannot be judged, as their certificates found no room. */
+int
+pgtls_session_count_unkept(void)
+{
+	SessionKey *keys;
+	int			n = pgtls_session_list(&keys);
+	int			unkept = 0;
+
+	for (int i = 0; i < n; i++)
+		unkept += keys[i].chain == PGTLS_NO_CHAIN;
+	pfree(keys);
+	return unkept;
 }
 
 

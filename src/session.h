@@ -21,7 +21,6 @@ typedef struct SessionKey
 	int			pid;
 	TimestampTz start;
 	ChainRef	chain;
-	bool		chain_complete; /* the chain is all that the client sent */
 	TimestampTz not_after;		/* of the client's certificate */
 	Verdict		verdict;
 } SessionKey;
@@ -39,5 +38,6 @@ extern char *pgtls_session_error(const Verdict *verdict);
 extern char *pgtls_session_describe(const SessionKey *key);
 extern TimestampTz pgtls_session_next_check(int64 generation, uint32 crl_changes,
 											int *judged, int *pending);
+extern int	pgtls_session_count_unkept(void);
 
 #endif							/* PGTLS_SESSION_H */

@@ -58,7 +58,7 @@ pg_tls_files | pg_monitor | setting path contents effect state owner mode size m
 pg_tls_findings | pg_monitor | severity code object finding hint reference
 pg_tls_handshake_failures | pg_monitor | failure_time pid client_addr client_port usename database reason error verify_error depth subject_dn issuer_dn serial fingerprint not_before not_after
 pg_tls_reloads | pg_monitor | attempt generation attempt_time trigger ok error duration server_fingerprint server_not_after
-pg_tls_status | pg_monitor | ssl_setting active generation loaded_at attempts failures last_attempt_time last_attempt_ok last_error reloadable server_fingerprint server_not_after min_version max_version ciphers groups openssl_version openssl_conf fips monitor_pid verdicts_pending crl_signatures chains_refused client_evictions certificate_evictions
+pg_tls_status | pg_monitor | ssl_setting active generation loaded_at attempts failures last_attempt_time last_attempt_ok last_error reloadable server_fingerprint server_not_after min_version max_version ciphers groups openssl_version openssl_conf fips monitor_pid verdicts_pending crl_signatures chains_refused chains_missing client_evictions certificate_evictions
 END
 
 # setting | context | type
