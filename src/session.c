@@ -17,6 +17,7 @@
 
 #include <signal.h>
 
+#include "access/xact.h"
 #include "libpq/auth.h"
 #include "port/atomics.h"
 #include "storage/ipc.h"
@@ -512,6 +513,26 @@ note_session(const Port *port, const SessionInfo *info)
 	pgtls_inventory_note(&session);
 }
 
+/*
+ * Who is authenticated may still be refused: for a role or database that does
+ * not exist, a limit of connections, or a privilege that is lacking.  The
+ * transaction in which the server finds that out commits for those alone who
+ * get a session, WAL senders included.
+ *
+ * To leave the list of callbacks while that is walked is not safe before
+ * PostgreSQL 16, hence the flag.
+ */
+static void
+transaction_ended(XactEvent event, void *arg)
+{
+	static bool begun = false;
+
+	if (event != XACT_EVENT_COMMIT || begun)
+		return;
+	begun = true;
+	note_session(MyProcPort, &get_slot(MyProcNumber)->info);
+}
+
 /* ClientAuthentication_hook: publish the session once it is let in. */
 static void
 session_authenticated(Port *port, int status)
@@ -527,8 +548,9 @@ session_authenticated(Port *port, int status)
 		MyProcNumber < 0 || MyProcNumber >= nslots)
 		return;
 
-	/* first, since it may fail */
+	/* first, since they may fail */
 	on_shmem_exit(session_exit, (Datum) 0);
+	RegisterXactCallback(transaction_ended, NULL);
 
 	describe_session(port, port->hba != NULL ?
 					 hba_authname(port->hba->auth_method) : NULL, &info);
@@ -542,7 +564,6 @@ session_authenticated(Port *port, int status)
 										 SSL_get0_verified_chain(port->ssl));
 	}
 	write_slot(get_slot(MyProcNumber), &info);
-	note_session(port, &info);
 
 	/*
 	 * If the server has something else loaded since the handshake, whoever
