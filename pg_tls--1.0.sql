@@ -826,16 +826,19 @@ BEGIN
            (pg_stat_file(coalesce(to_jsonb(r) ->> 'file_name', current_setting('hba_file')), true)).modification,
            r.line_number, r.type, r.database, r.user_name, r.address, r.netmask, r.auth_method,
            (SELECT substr(o, 12) FROM unnest(r.options) o WHERE o LIKE 'clientcert=%'),
-           -- what the server quotes may be an option, or be meant for one
-           CASE WHEN r.error ~ '^(authentication option not|could not parse|unsupported|invalid (LDAP|RADIUS)) '
-                THEN rtrim(substring(r.error FROM '^[^:"]*'))
-                ELSE regexp_replace(r.error, '=.*', '=...')
+           -- What the server quotes of a line, or names after a colon, may be a
+           -- password, or the rest of one; these two messages quote words of their
+           -- own.  They are not translated.  Some errors come without a message.
+           CASE WHEN r.error ~ '^authentication (method|option) "' THEN r.error
+                WHEN r.error IS NOT NULL THEN regexp_replace(r.error, '[":].*$', CASE WHEN r.error ~ '^[^"]*:' THEN ': ...' ELSE '...' END)
+                WHEN r.type IS NULL THEN 'invalid line'
            END
     FROM pg_hba_file_rules() r;
 EXCEPTION
     WHEN OTHERS THEN
         rule := 1;
-        error := SQLERRM;
+        -- what is wrong with the file, not with something in it
+        error := CASE WHEN SQLSTATE ~ '^(58|42501)' THEN SQLERRM ELSE 'the file cannot be read: SQLSTATE ' || SQLSTATE END;
         BEGIN
             file := current_setting('hba_file');
         EXCEPTION
@@ -998,7 +1001,7 @@ WITH kinds (code, severity, hint, reference) AS (
          'Put scram-sha-256 or cert in place of trust, and run: SELECT pg_reload_conf();',
          'STIG V-233612'),
         ('hba_error', 'critical',
-         'Mend the file: a reload ignores all of it, and a restart fails.',
+         'Mend the file: a reload ignores all of it, and a restart fails. A superuser sees more: SELECT * FROM pg_hba_file_rules WHERE type IS NULL;',
          NULL),
         ('hba_changed', 'info',
          'Run: SELECT pg_reload_conf(); Until then the older lines are in force, and may be other than what is told here.',
