@@ -231,6 +231,7 @@ CREATE FUNCTION pg_tls_status(
     OUT verdicts_pending_since timestamptz,
     OUT crl_signatures bigint,
     OUT chains_refused bigint,
+    OUT chains_missing bigint,
     OUT client_evictions bigint,
     OUT certificate_evictions bigint
 )
@@ -295,6 +296,8 @@ COMMENT ON COLUMN pg_tls_status.crl_signatures IS
 'CRLs of the load in force whose signatures were verified once for all (pg_tls.crl_signature_cache)';
 COMMENT ON COLUMN pg_tls_status.chains_refused IS
 'sessions since the server started whose certificates found no room in pg_tls.chain_memory, so that they cannot be judged after a reload';
+COMMENT ON COLUMN pg_tls_status.chains_missing IS
+'those of them that are connected';
 
 COMMENT ON COLUMN pg_tls_status.client_evictions IS
 'rows of pg_stat_tls_clients that had to make room, since the server started or pg_stat_tls_reset()';
@@ -826,16 +829,19 @@ BEGIN
            (pg_stat_file(coalesce(to_jsonb(r) ->> 'file_name', current_setting('hba_file')), true)).modification,
            r.line_number, r.type, r.database, r.user_name, r.address, r.netmask, r.auth_method,
            (SELECT substr(o, 12) FROM unnest(r.options) o WHERE o LIKE 'clientcert=%'),
-           -- what the server quotes may be an option, or be meant for one
-           CASE WHEN r.error ~ '^(authentication option not|could not parse|unsupported|invalid (LDAP|RADIUS)) '
-                THEN rtrim(substring(r.error FROM '^[^:"]*'))
-                ELSE regexp_replace(r.error, '=.*', '=...')
+           -- What the server quotes of a line, or names after a colon, may be a
+           -- password, or the rest of one; these two messages quote words of their
+           -- own.  They are not translated.  Some errors come without a message.
+           CASE WHEN r.error ~ '^authentication (method|option) "' THEN r.error
+                WHEN r.error IS NOT NULL THEN regexp_replace(r.error, '[":].*$', CASE WHEN r.error ~ '^[^"]*:' THEN ': ...' ELSE '...' END)
+                WHEN r.type IS NULL THEN 'invalid line'
            END
     FROM pg_hba_file_rules() r;
 EXCEPTION
     WHEN OTHERS THEN
         rule := 1;
-        error := SQLERRM;
+        -- what is wrong with the file, not with something in it
+        error := CASE WHEN SQLSTATE ~ '^(58|42501)' THEN SQLERRM ELSE 'the file cannot be read: SQLSTATE ' || SQLSTATE END;
         BEGIN
             file := current_setting('hba_file');
         EXCEPTION
@@ -1004,7 +1010,7 @@ WITH kinds (code, severity, hint, reference) AS (
          'Put scram-sha-256 or cert in place of trust, and run: SELECT pg_reload_conf();',
          'STIG V-233612'),
         ('hba_error', 'critical',
-         'Mend the file: a reload ignores all of it, and a restart fails.',
+         'Mend the file: a reload ignores all of it, and a restart fails. A superuser sees more: SELECT * FROM pg_hba_file_rules WHERE type IS NULL;',
          NULL),
         ('hba_changed', 'info',
          'Run: SELECT pg_reload_conf(); Until then the older lines are in force, and may be other than what is told here.',
@@ -1017,6 +1023,9 @@ WITH kinds (code, severity, hint, reference) AS (
          'STIG V-233579, CIS 6.8'),
         ('session_not_acceptable', 'critical',
          'See them: SELECT * FROM pg_stat_tls WHERE NOT acceptable; End them, now and in future: ALTER SYSTEM SET pg_tls.invalid_sessions = ''terminate''; SELECT pg_reload_conf();',
+         'STIG V-233577, V-233613'),
+        ('session_not_judged', 'warning',
+         'Raise pg_tls.chain_memory to 150 kB for each of max_connections and max_wal_senders, and restart the server. Until then look at such sessions by hand: SELECT * FROM pg_stat_tls WHERE client_certificate AND chain_status IS NULL;',
          'STIG V-233577, V-233613'),
         ('client_certificate_expired', 'warning',
          'Have the client use a renewed certificate: it cannot connect again with this one.',
@@ -1186,6 +1195,16 @@ found (code, object, finding) AS (
            format('certificate %s would not be let in again (sessions connected with it: %s): %s',
                   client_fingerprint, count(*), min(chain_error))
     FROM sessions WHERE NOT acceptable GROUP BY client_fingerprint, client_dn
+    UNION ALL
+    SELECT 'session_not_judged', 'pg_tls.chain_memory',
+           format('certificates of connected sessions found no room in pg_tls.chain_memory, so that no reload has them judged again: %s',
+                  chains_missing)
+    FROM status WHERE chains_missing > 0
+    UNION ALL
+    SELECT 'session_not_judged', 'sessions',
+           format('memory ran out while sessions were judged, which is tried again every five seconds: %s', count(*))
+    FROM sessions WHERE client_certificate AND chain_status IS NULL AND NOT EXISTS (SELECT FROM status WHERE chains_missing > 0)
+    HAVING count(*) > 0
     UNION ALL
     SELECT 'client_certificate_expired', client_dn,
            format('certificate %s has ended at %s (sessions connected with it: %s)',

@@ -63,15 +63,42 @@ utf8_length(const unsigned char *s, int len)
 	return n;
 }
 
-/* Whether a character of n bytes is a control character, of C0 or C1. */
+/*
+ * Whether a character of n bytes is hidden: one that nobody sees, but that may
+ * make a name look like another.  These are the control characters, those that
+ * separate lines, set the direction of writing or carry tags, and all others
+ * that Unicode has displayed as nothing (Default_Ignorable_Code_Point).
+ */
 static bool
-is_control(const unsigned char *s, int n)
+is_hidden(const unsigned char *s, int n)
 {
-	return *s < 0x20 || *s == 0x7f || (n == 2 && s[0] == 0xc2 && s[1] < 0xa0);
+	static const struct
+	{
+		uint32		first;
+		uint32		last;
+	}			hidden[] = {
+		{0x80, 0x9f}, {0xad, 0xad}, {0x34f, 0x34f}, {0x61c, 0x61c},
+		{0x115f, 0x1160}, {0x17b4, 0x17b5}, {0x180b, 0x180f},
+		{0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f},
+		{0x3164, 0x3164}, {0xfe00, 0xfe0f}, {0xfeff, 0xfeff},
+		{0xffa0, 0xffa0}, {0xfff0, 0xfffb}, {0x1bca0, 0x1bca3},
+		{0x1d173, 0x1d17a}, {0xe0000, 0xe0fff},
+	};
+	unsigned long c;
+
+	if (n == 1)
+		return *s < 0x20 || *s == 0x7f;
+	(void) UTF8_getc(s, n, &c);
+	for (int i = 0; i < (int) lengthof(hidden); i++)
+	{
+		if (c >= hidden[i].first && c <= hidden[i].last)
+			return true;
+	}
+	return false;
 }
 
 /*
- * Print text of unknown contents as valid UTF-8 without control characters.
+ * Print text of unknown contents as valid UTF-8 without hidden characters.
  * What cannot stand there is written as a backslash and two hexadecimal
  * digits for each byte.  To tell that from the same characters in the
  * original, the caller has backslashes doubled, unless the text has gone
@@ -88,9 +115,8 @@ pgtls_certificate_escape(BIO *out, const char *text, int len,
 	while (s < end)
 	{
 		int			n = utf8_length(s, end - s);
-		bool		control = n > 0 && is_control(s, n);
 
-		if (n > 0 && !control && !(*s == '\\' && double_backslash))
+		if (n > 0 && !is_hidden(s, n) && !(*s == '\\' && double_backslash))
 		{
 			s += n;
 			continue;
@@ -106,7 +132,7 @@ pgtls_certificate_escape(BIO *out, const char *text, int len,
 		}
 		else
 		{
-			/* a byte that starts no character, or a whole control character */
+			/* a byte that starts no character, or a whole hidden character */
 			for (int i = Max(n, 1); i > 0; i--)
 			{
 				if (BIO_printf(out, "\\%02X", *s++) <= 0)
@@ -790,7 +816,7 @@ is_short_object(const unsigned char *der, long len)
 
 /*
  * Whether what is text in the value of an extension can stand as it is: no
- * control characters, which may be line feeds; nothing that is not what its
+ * hidden characters, which may be line feeds; nothing that is not what its
  * type says; no long object identifier.
  *
  * p is the DER of an extension that is_printed_whole() has passed.  Within a
@@ -832,7 +858,7 @@ is_plain(const unsigned char *p, long len, int depth)
 		{
 			int			n = utf8_length(p + i, content - i);
 
-			if (n == 0 || is_control(p + i, n) ||
+			if (n == 0 || is_hidden(p + i, n) ||
 				(n > 1 && !(class == V_ASN1_UNIVERSAL && tag == V_ASN1_UTF8STRING)))
 				return false;
 			i += n;
@@ -929,7 +955,7 @@ is_clean(const char *text, long len)
 		int			n = utf8_length((const unsigned char *) text + i, len - i);
 
 		if (n <= 0 || text[i] == '\0' ||
-			(n > 1 && is_control((const unsigned char *) text + i, n)))
+			(n > 1 && is_hidden((const unsigned char *) text + i, n)))
 			return false;
 		i += n;
 	}
@@ -958,7 +984,7 @@ copy_text(BIO *bio, char **text)
  * Empty a memory BIO into a string of its own: NULL for nothing printed.
  *
  * OpenSSL's own printing leaves some invalid sequences alone in some of its
- * versions, and the control characters of Latin-1 in all; here is the place
+ * versions, and hidden characters beyond ASCII in all; here is the place
  * through which all text passes.
  */
 static bool

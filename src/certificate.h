@@ -17,17 +17,17 @@
 #define PGTLS_SHA256_LEN	32
 
 /*
- * Between the elements of the lists below.  No element contains it: control
- * characters are escaped.
+ * Between the elements of the lists below.  No element contains it: hidden
+ * characters, controls among them, are escaped.
  */
 #define PGTLS_LIST_SEPARATOR	'\n'
 
 /*
  * CertInfo: what a certificate says, whole.
  *
- * All text is valid UTF-8 without control characters.  A byte that is not
- * part of a valid character, and a control character, appears as a backslash
- * and two hexadecimal digits; where that could be confused with the original
+ * All text is valid UTF-8 without hidden characters (controls, and others that
+ * nobody sees).  A byte that is not part of a valid character, and each byte of
+ * a hidden character, appears as a backslash and two hexadecimal digits; where that could be confused with the original
  * (everywhere but in the names, which have escapes of their own), a backslash
  * is doubled.
  *

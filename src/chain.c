@@ -28,6 +28,7 @@
 #include "postgres.h"
 
 #include <openssl/evp.h>
+#include <openssl/x509v3.h>
 
 #include "fmgr.h"
 #include "storage/lwlock.h"
@@ -47,11 +48,16 @@
 
 #define NONE			(-1)
 
-/* Longest chain that is kept; libssl verifies none of more than 100. */
+/*
+ * Certificates kept for a session: its own, those that it was verified by, of
+ * which libssl takes no more than 100, and so many others, of so many bytes.
+ */
+#define MAX_OTHERS			16
+#define MAX_OTHERS_SIZE		(32 * 1024)
 #define MAX_CERTIFICATES	128
 
-/* Bytes kept, for a session, of certificates that were of no use to it. */
-#define MAX_UNUSED_SIZE		(16 * 1024)
+/* Certificates looked at; the 100 kB that libssl takes hold no more. */
+#define MAX_SENT			1024
 
 typedef enum ObjectKind
 {
@@ -289,50 +295,95 @@ is_member(STACK_OF(X509) *certs, X509 *cert)
 	return false;
 }
 
+static bool
+is_among(X509 *const *certs, int n, X509 *cert)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (X509_cmp(certs[i], cert) == 0)
+			return true;
+	}
+	return false;
+}
+
 /*
- * Choose what to keep of what a client sent: its certificate and what its
- * chain was verified by, whatever their size.  The rest might be of use after
- * the server's CAs have changed, but it is the client that decides how much
- * that is; it must neither fill the arena nor keep us from judging the client
- * later.  The order stays that in which they came, as OpenSSL takes the first
- * that fits.
+ * Whether OpenSSL may take one certificate for the issuer of another, as it
+ * builds a chain: by names and key identifiers.  It looks at the key usage
+ * once it has chosen, and at the signature.
+ */
+static bool
+may_be_issuer(X509 *issuer, X509 *subject)
+{
+	int			error = X509_check_issued(issuer, subject);
+
+	return error == X509_V_OK || error == X509_V_ERR_KEYUSAGE_NO_CERTSIGN ||
+		error == X509_V_ERR_KEYUSAGE_NO_DIGITAL_SIGNATURE;
+}
+
+/*
+ * Choose what to keep of what a client sent.  Its chain may be another one
+ * when the server's CAs have changed; but all that can ever stand in it are
+ * its own certificate, certificates that may be the issuer of that, issuers of
+ * those, and so on.  Whatever else the client sends makes no difference, and
+ * neither do duplicates.
+ *
+ * What its chain was verified by is kept in any case.  The client decides how
+ * much more there is, and must not fill the arena: of that, so much is kept as
+ * no client has reason to send.  Whoever sends more is judged without the rest.
+ *
+ * The order stays that in which they came, as OpenSSL takes the first that
+ * fits.
  */
 static int
 choose_certificates(X509 *leaf, STACK_OF(X509) *sent, STACK_OF(X509) *verified,
-					X509 **chosen, bool *complete)
+					X509 **chosen)
 {
+	bool		keep[MAX_SENT] = {false};
+	X509	   *kept[MAX_CERTIFICATES];
+	int			nsent = Min(sk_X509_num(sent), MAX_SENT);	/* -1 for NULL */
+	int			nkept = 0;
+	int			others = 0;
+	int			size = 0;
 	int			n = 0;
-	int			useful = 0;
-	Size		size = 0;
 
-	*complete = true;
-	/* an absent stack has -1 elements */
-	for (int i = 0; i < sk_X509_num(sent); i++)
-		useful += is_member(verified, sk_X509_value(sent, i));
-
-	chosen[n++] = leaf;
-	for (int i = 0; i < sk_X509_num(sent); i++)
+	kept[nkept++] = leaf;
+	for (int i = 0; i < nsent && nkept < MAX_CERTIFICATES - MAX_OTHERS; i++)
 	{
 		X509	   *cert = sk_X509_value(sent, i);
-		bool		keep;
 
-		if (is_member(verified, cert))
+		if (is_member(verified, cert) && !is_among(kept, nkept, cert))
 		{
-			useful--;
-			keep = n < MAX_CERTIFICATES;
+			keep[i] = true;
+			kept[nkept++] = cert;
 		}
-		else
-		{
-			int			length = Max(i2d_X509(cert, NULL), 0);
+	}
 
-			keep = n + useful < MAX_CERTIFICATES && size + length <= MAX_UNUSED_SIZE;
-			if (keep)
-				size += length;
+	/* the array grows by what may be issuers of what is in it */
+	for (int k = 0; k < nkept; k++)
+	{
+		for (int i = 0; i < nsent && others < MAX_OTHERS; i++)
+		{
+			X509	   *cert = sk_X509_value(sent, i);
+			int			length;
+
+			if (keep[i] || !may_be_issuer(cert, kept[k]) ||
+				is_among(kept, nkept, cert))
+				continue;
+			length = Max(i2d_X509(cert, NULL), 0);
+			if (length > MAX_OTHERS_SIZE - size)
+				continue;
+			keep[i] = true;
+			kept[nkept++] = cert;
+			others++;
+			size += length;
 		}
-		if (keep)
-			chosen[n++] = cert;
-		else
-			*complete = false;
+	}
+
+	chosen[n++] = leaf;
+	for (int i = 0; i < nsent; i++)
+	{
+		if (keep[i])
+			chosen[n++] = sk_X509_value(sent, i);
 	}
 	return n;
 }
@@ -340,17 +391,16 @@ choose_certificates(X509 *leaf, STACK_OF(X509) *sent, STACK_OF(X509) *verified,
 /*
  * Keep what a client sent: its certificate, and the certificates that came
  * with it (SSL_get_peer_cert_chain(), which on a server leaves the leaf out),
- * given what its chain was verified by.  "complete" tells whether that was
- * all.  Returns PGTLS_NO_CHAIN where there is no room.
+ * given what its chain was verified by.  Returns PGTLS_NO_CHAIN where there is
+ * no room.
  *
  * Runs in a backend as it logs in; raises no error.
  */
 ChainRef
-pgtls_chain_acquire(X509 *leaf, STACK_OF(X509) *sent, STACK_OF(X509) *verified,
-					bool *complete)
+pgtls_chain_acquire(X509 *leaf, STACK_OF(X509) *sent, STACK_OF(X509) *verified)
 {
 	X509	   *certs[MAX_CERTIFICATES];
-	int			n = choose_certificates(leaf, sent, verified, certs, complete);
+	int			n = choose_certificates(leaf, sent, verified, certs);
 	unsigned char *der[MAX_CERTIFICATES];
 	int			length[MAX_CERTIFICATES];
 	unsigned char digest[MAX_CERTIFICATES][PGTLS_SHA256_LEN];

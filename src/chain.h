@@ -12,9 +12,9 @@
 
 /*
  * What a client sent: its certificate, the intermediates that came with it
- * and were of use, and the others as far as they are not too large; in the
- * order in which they came.  Sessions that sent the same share one
- * ChainRef, so that whoever judges them judges it once.
+ * and were of use, and those that could come to be, up to a bound; in the order
+ * in which they came.  Sessions that sent the same share one ChainRef, so that
+ * whoever judges them judges it once.
  */
 typedef int32 ChainRef;
 
@@ -27,7 +27,7 @@ extern void pgtls_chain_define_settings(void);
 extern Size pgtls_chain_shmem_size(void);
 extern void pgtls_chain_shmem_init(void *area, bool found);
 extern ChainRef pgtls_chain_acquire(X509 *leaf, STACK_OF(X509) *sent,
-									STACK_OF(X509) *verified, bool *complete);
+									STACK_OF(X509) *verified);
 extern void pgtls_chain_release(ChainRef chain);
 
 /* The certificates of a chain, one after the other in DER. */

@@ -4,7 +4,7 @@
  *	  What clients used, over time: bounded tables in shared memory.
  *
  * One table counts sessions by who connected how, the other by certificate
- * and role.  A backend notes its session when the client is authenticated.
+ * and role.  A backend notes its session when nothing can refuse it any more.
  * When a table is full, the entry that was seen longest ago makes room.
  *
  * Each table has a lock, held while one entry is found and changed, or while

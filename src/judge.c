@@ -71,24 +71,16 @@ judge_chain(SSL_CTX *context, const SessionKey *keys, int n, TimestampTz now,
 }
 
 /*
- * What is left of a verdict for one of the sessions that sent the same.
- *
- * Of what a session sent, all may be lost, or a part.  Then a refusal that the
- * rest might avert is not known.  But the end of the client's own certificate
- * is certain.
+ * What is left of a verdict for one of the sessions that sent the same.  Where
+ * what it sent is lost, the end of the client's own certificate is certain
+ * even so.
  */
 static void
 settle_verdict(const SessionKey *key, TimestampTz now, Verdict *verdict)
 {
-	bool		known = verdict->known;
-	TimestampTz retry_at = known ? DT_NOEND : verdict->recheck_at;
+	TimestampTz retry_at = verdict->recheck_at;
 
-	if (verdict->chain_status == CHAIN_NOT_CHECKED)
-		return;
-	if (known && !key->chain_complete && pgtls_verify_refused(verdict) &&
-		(verdict->chain_status == CHAIN_UNTRUSTED || verdict->chain_status == CHAIN_INVALID))
-		known = false;
-	if (known)
+	if (verdict->known || verdict->chain_status == CHAIN_NOT_CHECKED)
 		return;
 
 	if (key->verdict.known && key->verdict.acceptable && key->not_after <= now &&

@@ -956,6 +956,7 @@ pg_tls_status(PG_FUNCTION_ARGS)
 	else
 		pgtls_row_null(&row);
 	pgtls_row_bigint(&row, (int64) pgtls_chain_refused());
+	pgtls_row_bigint(&row, due.unkept);
 	pgtls_inventory_evictions(&client_evictions, &certificate_evictions);
 	pgtls_row_bigint(&row, client_evictions);
 	pgtls_row_bigint(&row, certificate_evictions);

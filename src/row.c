@@ -253,7 +253,7 @@ pgtls_row_text_in_place(Row *row, const text *utf8)
 /*
  * A text of the server, whose encoding is not known: it holds names of files,
  * and was written before there was a database.  What is not valid UTF-8, and
- * control characters, appear as in certificate.h.
+ * hidden characters, appear as in certificate.h.
  */
 static Datum
 message_datum(const char *message)

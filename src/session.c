@@ -17,6 +17,7 @@
 
 #include <signal.h>
 
+#include "access/xact.h"
 #include "libpq/auth.h"
 #include "port/atomics.h"
 #include "storage/ipc.h"
@@ -98,7 +99,6 @@ typedef struct SessionInfo
 	TimestampTz start;			/* with pid, tells sessions apart */
 	int64		generation;		/* of the TLS configuration, 0 without TLS */
 	ChainRef	chain;			/* what the client sent, for later verdicts */
-	bool		chain_complete; /* all of it */
 	Encryption	encryption;
 	int			bits;
 	PgTlsPostQuantum post_quantum;
@@ -513,6 +513,26 @@ note_session(const Port *port, const SessionInfo *info)
 	pgtls_inventory_note(&session);
 }
 
+/*
+ * Who is authenticated may still be refused: for a role or database that does
+ * not exist, a limit of connections, or a privilege that is lacking.  The
+ * transaction in which the server finds that out commits for those alone who
+ * get a session, WAL senders included.
+ *
+ * To leave the list of callbacks while that is walked is not safe before
+ * PostgreSQL 16, hence the flag.
+ */
+static void
+transaction_ended(XactEvent event, void *arg)
+{
+	static bool begun = false;
+
+	if (event != XACT_EVENT_COMMIT || begun)
+		return;
+	begun = true;
+	note_session(MyProcPort, &get_slot(MyProcNumber)->info);
+}
+
 /* ClientAuthentication_hook: publish the session once it is let in. */
 static void
 session_authenticated(Port *port, int status)
@@ -528,8 +548,9 @@ session_authenticated(Port *port, int status)
 		MyProcNumber < 0 || MyProcNumber >= nslots)
 		return;
 
-	/* first, since it may fail */
+	/* first, since they may fail */
 	on_shmem_exit(session_exit, (Datum) 0);
+	RegisterXactCallback(transaction_ended, NULL);
 
 	describe_session(port, port->hba != NULL ?
 					 hba_authname(port->hba->auth_method) : NULL, &info);
@@ -540,11 +561,9 @@ session_authenticated(Port *port, int status)
 		info.verdict.crl_changes = pgtls_reload_crl_changes();
 		info.chain = pgtls_chain_acquire(port->peer,
 										 SSL_get_peer_cert_chain(port->ssl),
-										 SSL_get0_verified_chain(port->ssl),
-										 &info.chain_complete);
+										 SSL_get0_verified_chain(port->ssl));
 	}
 	write_slot(get_slot(MyProcNumber), &info);
-	note_session(port, &info);
 
 	/*
 	 * If the server has something else loaded since the handshake, or the clock
@@ -631,7 +650,6 @@ pgtls_session_list(SessionKey **keys)
 		key->pid = info->pid;
 		key->start = info->start;
 		key->chain = info->chain;
-		key->chain_complete = info->chain_complete;
 		key->not_after = info->not_after;
 		key->verdict = info->verdict;
 		n++;
@@ -777,6 +795,7 @@ pgtls_session_due_verdicts(DueVerdicts *due)
 		const Verdict *verdict = &keys[i].verdict;
 		TimestampTz since;
 
+		due->unkept += keys[i].chain == PGTLS_NO_CHAIN;
 		if (verdict->generation != generation || verdict->crl_changes != crl_changes)
 		{
 			due->outdated++;

@@ -21,7 +21,6 @@ typedef struct SessionKey
 	int			pid;
 	TimestampTz start;
 	ChainRef	chain;
-	bool		chain_complete; /* the chain is all that the client sent */
 	TimestampTz not_after;		/* of the client's certificate */
 	Verdict		verdict;
 } SessionKey;
@@ -33,6 +32,8 @@ typedef struct SessionKey
 typedef struct DueVerdicts
 {
 	int			sessions;		/* with a client certificate, all of them */
+	int			unkept;			/* whose certificates found no room, so that
+								 * they cannot be judged again */
 	int			outdated;		/* verdicts by another configuration, or other
 								 * CRLs of ssl_crl_dir, than those in force */
 	int			overdue;		/* others that the clock may have changed */

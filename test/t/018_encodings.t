@@ -68,4 +68,48 @@ is(dn($utf8, $_, 'client_dn_rfc2253'), 'CN=' . escaped($chinese) . ',OU=' . esca
 	  . $buecher =~ s/([^\0-\x7f])/escaped($1)/ger, "$_: the form of RFC 2253 is ASCII")
   for qw(utf8 latin1 sql_ascii euc_jp);
 
+# What cannot be seen, or changes the order of what can, is shown as its bytes,
+# wherever it comes from and whatever the database's encoding has.
+my @hidden = map { chr } 0x7f, 0x85, 0x9f, 0xad, 0x34f, 0x61c, 0x115f, 0x17b4, 0x180e, 0x200b, 0x200d, 0x200e, 0x200f, 0x2028, 0x2029,
+	0x202a, 0x202e, 0x2060, 0x2066, 0x2069, 0x206f, 0x3164, 0xfe0f, 0xfeff, 0xffa0, 0xfff9, 0x1bca0, 0x1d173, 0xe0001, 0xe0041, 0xe007f, 0xe01ef;
+my @shown = map { chr } 0xa1, 0xae, 0x5d0, 0x627, 0x200a, 0x2010, 0x2030, 0x3163, 0xfffd, 0x1f512;
+my $bytes = sub { my ($s) = @_; utf8::encode($s); $s };
+my $hidden = $bytes->(join 'x', @hidden);
+my $escaped = join 'x', map { escaped($bytes->($_)) } @hidden;
+my $shown = $bytes->(join '', @shown);
+
+# a name's value may have 64 characters, a role's name 63 bytes
+$pki->cert('hidden', issuer => 'int', subject => [ [ OU => $shown ], [ CN => $hidden ] ], san => [ "otherName:1.2.3;FORMAT:UTF8,UTF8:$hidden" ]);
+my $s = $c->session(cert => 'hidden');
+ok($s->connected, 'a certificate with what cannot be seen') or diag $s->error;
+is(dn($s, 'utf8'), "/OU=$shown/CN=$escaped", 'client_dn');
+is(dn($s, 'utf8', 'client_cn') =~ s/\xe2\x80\xa6\z//r, substr($escaped, 0, 253), 'client_cn, which is cut');
+is(dn($s, 'utf8', 'client_san[1]'), "otherName:1.2.3;UTF8:$escaped", 'client_san');
+is(dn($s, $_, q{split_part(client_dn, '/CN=', 2)}), $escaped, "client_dn in $_") for qw(sql_ascii euc_jp), TlsCluster->pg_version < 14 ? () : 'latin1';
+is($c->query('SELECT client_dn = (SELECT client_dn FROM pg_stat_ssl s WHERE s.pid = t.pid) FROM pg_stat_tls t WHERE pid = ' . $_->pid,
+	dbname => 'utf8', unix => 1), 't', 'other names are as in pg_stat_ssl') for $utf8, $latin;
+
+my @roles = map { $bytes->(join('x', "r$_", @hidden[ 5 * $_ .. 5 * $_ + 4 ])) } 0 .. 5;
+foreach my $role (@roles)
+{
+	$c->query(qq{CREATE ROLE "$role" LOGIN}, dbname => 'utf8', unix => 1, env => { PGCLIENTENCODING => 'UTF8' });
+	$c->query('SELECT 1', user => $role, cert => 'hidden', dbname => 'utf8');
+	$c->query('SELECT 1', user => $role, ssl => 'disable', dbname => 'utf8');
+}
+my $names = join "\n", map { my $r = $_; join 'x', map { /^r\d$/ ? $_ : escaped($_) } split /x/, $r } @roles;
+is($c->query(qq{SELECT DISTINCT usename FROM $_ WHERE usename ~ '^r[0-9]' ORDER BY 1}, dbname => 'utf8', unix => 1), $names, "roles in $_")
+  for qw(pg_stat_tls_clients pg_stat_tls_client_certificates);
+my $name3 = (split /\n/, $names)[3];
+like($c->query(q{SELECT finding FROM pg_tls_findings WHERE code = 'client_certificate_shared'}, dbname => 'utf8', unix => 1),
+	qr/"\Q$name3\E"/, 'roles in a finding');
+
+$c->set_hba('local all all trust', 'hostssl all all all cert');
+$c->reload;
+$c->psql('SELECT 1', user => $roles[3], cert => 'hidden', dbname => "d$roles[3]");
+is($c->query(q{SELECT usename || ' ' || database FROM pg_tls_handshake_failures ORDER BY failure_time DESC LIMIT 1}, dbname => 'utf8', unix => 1),
+	"$name3 d$name3", 'roles and databases in a failure');
+my $raw = join '|', map { quotemeta $bytes->($_) } @hidden;
+unlike($c->query('SELECT f::text FROM pg_tls_handshake_failures f', dbname => 'utf8', unix => 1, env => { PGCLIENTENCODING => 'UTF8' }),
+	qr/$raw/, 'and nothing raw in it');
+
 done_testing();

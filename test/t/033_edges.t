@@ -98,19 +98,72 @@ foreach my $to ('root2', 'root')
 	};
 }
 
-subtest 'a part of what was sent is lost' => sub {
-	spew("$dir/ca.pem", slurp($pki->crt('root')), $int1);
-	start('cut', ca => "$dir/ca.pem", conf => { 'pg_tls.invalid_sessions' => 'terminate' });
-	spew("$dir/chain.crt", slurp($pki->crt('deep')), slurp($pki->crt('large1')), slurp($pki->crt('large2')), $int2);
-	my @conn = (cert => 'deep', sslcert => "$dir/chain.crt");
-	my $s = $c->session(@conn);
+# However much else comes along, what could lead to a CA is kept.  More of that
+# than any client needs is not, and so of no use to it.  Each story ends as a
+# reconnect would.
+subtest 'much is sent' => sub {
+	my @ended = (not_before => -30 * $DAY, not_after => -$DAY);
+	my @wordy = (@years, san => [ map { "DNS:host$_.example.org" } 1 .. 150 ]);
+	my $crts = sub { map { slurp($pki->crt($_)) } @_ };
 
+	# of the intermediate's name, with other keys, and no key identifiers
+	$pki->ca("forged$_", subject => '/CN=int', ext => [ 'subjectKeyIdentifier = none', 'authorityKeyIdentifier = none' ], @wordy) for 1 .. 20;
+	$pki->cert("junk$_", issuer => 'root', @wordy) for 1 .. 16;
+	$pki->ca("old$_", issuer => 'root2', subject => '/CN=int', key_of => 'int', @wordy, @ended) for 1 .. 4;
+	my $size = int(length(slurp($pki->crt('junk1'))) * 3 / 4);
+	ok($size > 3500, "each of $size bytes");
+
+	my @stories = (
+		[ 'five useless ones of 4 kB', 'f', $crts->(map { "junk$_" } 1 .. 5) ],
+		[ 'sixteen of them', 'f', $crts->(map { "junk$_" } 1 .. 16) ],
+		[ 'sixteen of them, then another intermediate', 't', $crts->(map { "junk$_" } 1 .. 16), $int2 ],
+		[ 'the leaf a hundred times', 'f', ($crts->('deep')) x 100 ],
+		[ 'the same intermediate a hundred times, then another', 'f', ($int1) x 100, $int2 ],
+		[ 'the other one a hundred times', 't', ($int2) x 100 ],
+		[ 'its expired predecessors, then another', 't', $crts->(map { "old$_" } 1 .. 4), $int2 ],
+		[ 'many of the same name with other keys', 'f', $crts->(map { "forged$_" } 1 .. 20) ],
+		[ 'those, then another intermediate', 'f', $crts->(map { "forged$_" } 1 .. 20), $int2 ]);
+
+	spew("$dir/ca.pem", slurp($pki->crt('root')), $int1);
+	start('much', ca => "$dir/ca.pem");
+	foreach my $story (@stories)
+	{
+		my ($what, $after, @sent) = @$story;
+		my @conn = (cert => 'deep', sslcert => "$dir/much.crt");
+
+		spew($c->tls('ca.crt'), slurp($pki->crt('root')), $int1);
+		load();
+		spew("$dir/much.crt", slurp($pki->crt('deep')), @sent);
+		my $s = $c->session(@conn);
+		is(acceptable($s), 't', "$what: before");
+		spew($c->tls('ca.crt'), slurp($pki->crt('root2')));
+		load();
+		agrees($s, $after, $what, @conn);
+	}
+
+	# A client that keeps 16 expired intermediates for nothing before one that the
+	# server comes to need.
+	$pki->ca("older$_", issuer => 'root2', subject => '/CN=int', key_of => 'int', @ended) for 1 .. 16;
+	spew($c->tls('ca.crt'), slurp($pki->crt('root')), $int1);
+	load();
+	spew("$dir/much.crt", slurp($pki->crt('deep')), $crts->(map { "older$_" } 1 .. 16), $int2);
+	my $s = $c->session(cert => 'deep', sslcert => "$dir/much.crt");
 	spew($c->tls('ca.crt'), slurp($pki->crt('root2')));
 	load();
-	ok($c->poll_query('SELECT verdicts_pending FROM pg_tls_status', '0', unix => 1), 'judged');
-	is(($c->psql('SELECT 1', @conn))[0], 0, 'a reconnect is let in');
-	ok($s->alive, 'the session is not ended');
-	isnt(acceptable($s), 'f', 'nor said to be refused');
+	ok($c->poll_until(sub { acceptable($s) eq 'f' }), 'more possible issuers than are kept: judged without the rest');
+	is($admin->query('SELECT chains_missing FROM pg_tls_status'), 0, 'everything found room');
+	is($admin->query(q{SELECT count(*) FROM pg_tls_findings WHERE code = 'session_not_judged'}), 0, '... so there is no such finding');
+	undef $s;
+
+	$c->set_conf({ 'pg_tls.invalid_sessions' => 'terminate' });
+	spew($c->tls('ca.crt'), slurp($pki->crt('root')), $int1);
+	load();
+	spew("$dir/much.crt", slurp($pki->crt('deep')), $crts->(map { "junk$_" } 1 .. 5));
+	$s = $c->session(cert => 'deep', sslcert => "$dir/much.crt");
+	my $pid = $s->pid;
+	spew($c->tls('ca.crt'), slurp($pki->crt('root2')));
+	load();
+	ok($c->poll_query("SELECT count(*) FROM pg_stat_tls WHERE pid = $pid", '0', unix => 1), 'such a session is ended');
 };
 
 subtest 'a full arena, and a CRL that is replaced' => sub {
@@ -122,7 +175,11 @@ subtest 'a full arena, and a CRL that is replaced' => sub {
 	$c->set_conf({ ssl_crl_dir => 'crls' });
 	load();
 	my @sessions = map { $c->session(cert => "large$_") } 1 .. 4;
-	cmp_ok($admin->query('SELECT chains_refused FROM pg_tls_status'), '>', 0, 'not all found room');
+	my ($refused, $missing) = split /\|/, $admin->query('SELECT chains_refused, chains_missing FROM pg_tls_status');
+	cmp_ok($refused, '>', 0, 'not all found room');
+	is($missing, $refused, '... and are connected');
+	is($admin->query(q{SELECT object, finding LIKE '%: ' || chains_missing FROM pg_tls_findings, pg_tls_status WHERE code = 'session_not_judged'}),
+		'pg_tls.chain_memory|t', '... which is a finding');
 	is($admin->query('SELECT count(*) FROM pg_stat_tls WHERE acceptable'), 4, 'all acceptable');
 	my $end = $admin->query('SELECT max(valid_until) FROM pg_stat_tls');
 	spew("$crls/new", crl('b', next_update => 30 * $DAY));
@@ -132,6 +189,9 @@ subtest 'a full arena, and a CRL that is replaced' => sub {
 	sleep 1;
 	is(scalar(grep { $_->alive } @sessions), 4, 'nobody was ended');
 	is($admin->query('SELECT count(*) FROM pg_stat_tls WHERE NOT acceptable'), 0, 'nor said to be refused');
+	@sessions = ();
+	ok($c->poll_query('SELECT chains_missing FROM pg_tls_status', '0', unix => 1), 'all have gone');
+	is($admin->query(q{SELECT count(*) FROM pg_tls_findings WHERE code = 'session_not_judged'}), 0, '... and there is no such finding');
 };
 
 # The clock brings another CRL to bear than the one that was consulted.

@@ -51,6 +51,56 @@ subtest 'certificates' => sub {
 	is($rows[2][10], '127.0.0.1', 'address');
 };
 
+# Those who are refused once they are authenticated have had no session.
+subtest 'refused after authentication' => sub {
+	$c->query($_, unix => 1) for (
+		'CREATE ROLE nologin', 'CREATE ROLE limited LOGIN CONNECTION LIMIT 0', 'CREATE ROLE plain LOGIN',
+		'CREATE ROLE walsender LOGIN REPLICATION', 'CREATE DATABASE closed ALLOW_CONNECTIONS false',
+		'CREATE DATABASE private', 'REVOKE CONNECT ON DATABASE private FROM PUBLIC', 'CREATE DATABASE full_one CONNECTION LIMIT 0');
+	my @stories = (
+		[ 'a role that does not exist', qr/role "nobody" does not exist/, user => 'nobody' ],
+		[ 'a role that may not log in', qr/not permitted to log in/, user => 'nologin' ],
+		[ 'too many connections of a role', qr/too many connections for role/, user => 'limited' ],
+		[ 'a database that does not exist', qr/database "nowhere" does not exist/, user => 'plain', dbname => 'nowhere' ],
+		[ 'a database that accepts nobody', qr/not currently accepting connections/, user => 'plain', dbname => 'closed' ],
+		[ 'a database that is not for the role', qr/permission denied for database/, user => 'plain', dbname => 'private' ],
+		[ 'too many connections of a database', qr/too many connections for database/, user => 'plain', dbname => 'full_one' ],
+		[ 'a setting that does not exist', qr/unrecognized configuration parameter/, user => 'plain', options => '-c nonsense=1' ],
+		[ 'replication that is not allowed', qr/replication|REPLICATION/, user => 'plain', replication => 'true' ],
+		[ 'replication of a database that is not allowed', qr/replication|REPLICATION/, user => 'plain', replication => 'database' ]);
+	my %way = (
+		'a certificate' => [ host => '127.0.0.1', cert => 'carol' ], 'TLS' => [ host => '127.0.0.1' ],
+		'clear text' => [ host => '127.0.0.1', ssl => 'disable' ], 'the socket' => [ unix => 1 ]);
+	my $seen = sub {
+		q1(q{SELECT (SELECT coalesce(string_agg(usename, ' ' ORDER BY usename), '') FROM pg_stat_tls_clients WHERE usename <> 'postgres') || '|' ||
+			(SELECT coalesce(string_agg(usename || sessions, ' ' ORDER BY usename), '') FROM pg_stat_tls_client_certificates)}) };
+
+	q1('SELECT pg_stat_tls_reset()');
+	foreach my $story (@stories)
+	{
+		my ($what, $message, @conn) = @$story;
+
+		foreach my $way (sort keys %way)
+		{
+			my ($rc, undef, $err) = $c->psql('SELECT 1', @conn, @{ $way{$way} });
+
+			ok($rc != 0 && $err =~ $message, "$what, by $way: refused") or diag $err;
+		}
+	}
+	is($seen->(), '|', 'nobody of them was seen');
+	is(q1(q{SELECT count(*) FROM pg_tls_findings WHERE object IN ('nobody', 'limited', 'plain')}), 0, 'nor found');
+
+	my %conn = (host => '127.0.0.1', cert => 'carol');
+	$c->query('SELECT 1; SELECT 2', %conn, user => 'plain') for 1 .. 2;
+	is($seen->(), 'plain|plain2', 'a session is counted once, whatever it does');
+	my $s = $c->session(%conn, user => 'plain');
+	$s->query($_) for 'BEGIN', 'SELECT 1', 'COMMIT', 'SELECT 1';
+	is($seen->(), 'plain|plain3', 'and at its beginning');
+	undef $s;
+	$c->psql('IDENTIFY_SYSTEM', %conn, user => 'walsender', replication => $_) for qw(true database);
+	is($seen->(), 'plain walsender|plain3 walsender2', 'WAL senders are counted, with a database and without');
+};
+
 # What was reset does not come back, whatever happens next.
 subtest 'reset, and then a crash' => sub {
 	my $written = sub { return join ' ', (stat $file)[1, 9] };

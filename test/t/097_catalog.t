@@ -58,7 +58,7 @@ pg_tls_files | pg_monitor | setting path contents effect state owner mode size m
 pg_tls_findings | pg_monitor | severity code object finding hint reference
 pg_tls_handshake_failures | pg_monitor | failure_time pid client_addr client_port usename database reason error verify_error depth subject_dn issuer_dn serial fingerprint not_before not_after
 pg_tls_reloads | pg_monitor | attempt generation attempt_time trigger ok error duration server_fingerprint server_not_after
-pg_tls_status | pg_monitor | ssl_setting active generation loaded_at attempts failures last_attempt_time last_attempt_ok last_error reloadable server_fingerprint server_not_after min_version max_version ciphers groups openssl_version openssl_conf fips monitor_pid verdicts_pending verdicts_pending_since crl_signatures chains_refused client_evictions certificate_evictions
+pg_tls_status | pg_monitor | ssl_setting active generation loaded_at attempts failures last_attempt_time last_attempt_ok last_error reloadable server_fingerprint server_not_after min_version max_version ciphers groups openssl_version openssl_conf fips monitor_pid verdicts_pending verdicts_pending_since crl_signatures chains_refused chains_missing client_evictions certificate_evictions
 END
 
 # setting | context | type
@@ -292,23 +292,95 @@ foreach my $path (map { ($_, "file://$_", "\@$_") } $c->datadir . '/tls/ca.crt')
 	is($admin->query("SELECT pg_tls_server_matches('$path')"), 'f', 'pg_tls_server_matches');
 }
 
-# pg_hba.conf: what stands in an option may be a password, also where the line is wrong.
-foreach my $line (
-	'ldap ldapserver=x ldapbasedn=y ldapbinddn=z ldapbindpasswd=swordfish',
-	'ldap ldapserver=x ldapbasedn=y ldapbinddn=z ldapbindpasswd=the swordfish',
-	'ldap ldapserver=x ldapbindpasswd:swordfish',
-	'ldap ldapserver=x ldapbindpasswd = swordfish',
-	'ldapbindpasswd=swordfish ldap ldapserver=x',
-	'"ldapbindpasswd=a""swordfish" ldap ldapserver=x',
-	'ldap ldapserver=x ldapport=swordfish',
-	'ldap ldapurl=swordfish://x')
+# pg_hba.conf: what stands in an option may be a password, also where the line is
+# wrong, and wherever the rest of one with spaces, commas or quotes ends up.
+my $net = 'hostssl all all 192.0.2.1/32';
+my @good_lines = (
+	"$net ldap ldapserver=x ldapbasedn=y ldapbinddn=z ldapbindpasswd=swordfish",
+	"$net ldap ldapserver=x ldapbasedn=y ldapbinddn=z ldapbindpasswd=\"the swordfish = x\"",
+	"$net ldap ldapserver=x ldapbasedn=y ldapbinddn=z ldapbindpasswd=\"a, \"\"swordfish\"\"\"",
+	"$net ldap ldapurl=\"ldap://swordfish\@x:389/y?swordfish?sub\"",
+	"$net radius radiusservers=192.0.2.1 radiussecrets=swordfish",
+	"$net radius \"radiusservers=192.0.2.1,192.0.2.2\" \"radiussecrets=\"\"a b\"\",\"\"swordfish\"\"\"");
+my @bad_lines = (
+	(map { "$net $_" }
+		'ldap ldapserver=x ldapbasedn=y ldapbinddn=z ldapbindpasswd=the swordfish',
+		'ldap ldapserver=x ldapbindpasswd=the swordfish=x',
+		'ldap ldapserver=x ldapbindpasswd=the "swordfish=x"',
+		'ldap ldapserver=x ldapbindpasswd=the, swordfish=x',
+		'ldap ldapserver=x ldapbindpasswd="the","swordfish=x"',
+		'ldap ldapserver=x ldapbindpasswd="the" swordfish= x',
+		'ldap ldapserver=x ldapbindpasswd=the x"" swordfish ""y=z',
+		'ldap ldapserver=x ldapbindpasswd=the "x"" swordfish ""y=z"',
+		'ldap ldapserver=x ldapbindpasswd=the clientcert=swordfish',
+		'ldap ldapserver=x ldapbindpasswd=the ldapport=swordfish',
+		'ldap ldapserver=x ldapbindpasswd=the ldapscope=1 ldapurl=swordfish:x',
+		'ldap ldapserver=x ldapbindpasswd=the @swordfish',
+		'ldap ldapserver=x ldapbindpasswd=the,@swordfish',
+		'ldap ldapserver=x ldapbindpasswd:swordfish',
+		'ldap ldapserver=x ldapbindpasswd = swordfish',
+		'ldapbindpasswd=swordfish ldap ldapserver=x',
+		'"ldapbindpasswd=a""swordfish" ldap ldapserver=x',
+		'ldap ldapserver=x ldapport=swordfish',
+		'ldap ldapurl=swordfish://x',
+		'ldap ldapurl=ldap://u:swordfish@x:y:z/',
+		'ldap ldapurl=ldap://x/y swordfish=z',
+		"ldap ldapserver=x ldapbindpasswd=\xe4 swordfish\xe4=\xe4",
+		'radius radiusservers=192.0.2.1 radiussecrets="a","swordfish=x"',
+		'radius radiusservers=192.0.2.1 radiussecrets="a", swordfish=x',
+		'radius radiusservers=192.0.2.1 radiussecrets=the swordfish=x',
+		'radius radiusservers=192.0.2.1 "radiussecrets=""swordfish"" x"',
+		'radius radiusservers=192.0.2.1 "radiussecrets=a,swordfish,b"',
+		'radius radiusservers=192.0.2.1 radiussecrets=the radiusports=swordfish',
+		'swordfish=x', 'swordfish', '"x"" swordfish ""y"', 'password authentication method "swordfish"'),
+	"$net ldap ldapserver=x ldapbindpasswd=\"the\nswordfish=x\"",
+	"$net ldap ldapserver=x ldapbindpasswd=the \\\nswordfish=x",
+	"$net ldap ldapserver=x ldapbindpasswd=the\nswordfish all all all trust",
+	"hostssl all all 192.0.2.1/swordfish=x ldap", 'hostssl all all swordfish/99 ldap', 'hostssl all all 192.0.2.1 swordfish=x ldap',
+	TlsCluster->pg_version < 16 ? () : 'hostssl all "/swordfish(" all ldap', 'hostssl all @swordfish all ldap');
+my @hba_views = ('SELECT r::text FROM pg_tls_hba_rules() r', 'SELECT f::text FROM pg_tls_findings f');
+
+sub keeps_secret
 {
-	$c->set_hba(@hba, "hostssl all all 192.0.2.1/32 $line");
-	unlike($session{monitor}->query($_), qr/swordfish/, "$_ keeps to itself: $line")
-	  for 'SELECT r::text FROM pg_tls_hba_rules() r', 'SELECT f::text FROM pg_tls_findings f';
+	my ($line) = @_;
+	my $is_bad = $admin->query('SELECT count(*) FROM pg_hba_file_rules WHERE type IS NULL') > 0 ? 1 : 0;
+	my $shown = join "\n", map { $session{monitor}->query($_) } @hba_views;
+
+	unlike($shown, qr/sword ?fish/, "kept secret: $line");
+	is($shown =~ /hba_error/ ? 1 : 0, $is_bad, $is_bad ? '... and found to be wrong' : '... which is right');
+	return;
 }
-$c->set_hba(@hba, 'hostssl all all nonsense/99 scram-sha-256');
-like($session{monitor}->query('SELECT error FROM pg_tls_hba_rules() WHERE error IS NOT NULL'), qr/nonsense/, '... but says what is wrong');
+
+foreach my $line (@good_lines, @bad_lines)
+{
+	$c->set_hba(@hba, $line);
+	keeps_secret($line);
+}
+if (TlsCluster->pg_version >= 16)
+{
+	$c->set_hba(@hba, 'include swordfish.conf');
+	keeps_secret('a file to be included that is missing');
+	spew($c->datadir . '/more.conf', "$_\n"), $c->set_hba(@hba, 'include more.conf'), keeps_secret("included: $_") for @bad_lines;
+	spew($c->datadir . '/more', "swordfish(,\"/swordfish(\"\n");
+	$c->set_hba(@hba, 'hostssl all @more all ldap ldapserver=x ldapbindpasswd=the swordfish=x');
+	keeps_secret('roles from a file');
+}
+my %said = (
+	'hostssl all all nonsense/99 scram-sha-256' => 'specifying both host name and CIDR mask is invalid: ...',
+	"$net ldap ldapserver=x what=ever" => 'unrecognized authentication option name: ...',
+	"$net ldap ldapserver=x whatever" => 'authentication option not in name=value format: ...',
+	"$net ldap ldapserver=x" => 'authentication method "ldap" requires argument "ldapbasedn", "ldapprefix", or "ldapsuffix" to be set',
+	"$net trust ldapserver=x" => 'authentication option "ldapserver" is only valid for authentication methods ldap',
+	"$net magic" => 'invalid authentication method ...',
+	"$net" => 'end-of-line before authentication method');
+
+delete @said{ grep { / ldap/ } keys %said } if TlsCluster->pg_config('configure') !~ /--with-ldap|ldap=enabled/;
+foreach my $line (sort keys %said)
+{
+	$c->set_hba(@hba, $line);
+	is($session{monitor}->query('SELECT error FROM pg_tls_hba_rules() WHERE error IS NOT NULL'),
+		$said{$line}, "what is wrong is told: $line");
+}
 $c->set_hba(@hba);
 
 # ------------------------------------------------------------ hostile search_path

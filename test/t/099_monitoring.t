@@ -318,7 +318,7 @@ sub everything
 
 	$s{'pg_tls_ssl_setting{}'} = 1;
 	$s{'pg_tls_worker_up{}'} = 1;
-	$s{"pg_tls_${_}{}"} = 0 for qw(verdicts_pending verdicts_pending_seconds);
+	$s{"pg_tls_${_}{}"} = 0 for qw(verdicts_pending verdicts_pending_seconds chains_missing);
 	$s{'pg_tls_load_attempts_total{}'} = 2;
 	$s{"pg_tls_${_}_total{}"} = 0 for qw(load_failures chains_refused client_evictions certificate_evictions);
 	$s{'pg_tls_context_active{}'} = 1;
