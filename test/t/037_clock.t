@@ -79,8 +79,8 @@ SKIP:
 # All of them are certificates of one CA that the server does not have, any of
 # which could be the one that counts.
 subtest 'certificates that end second by second' => sub {
-	my $n = 30;
-	my $end = time + 20;
+	my $n = 15;
+	my $end = time + 15;
 	my @ints;
 
 	$pki->ca('int', issuer => 'root', not_after => int($end - time));
