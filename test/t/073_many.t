@@ -14,7 +14,7 @@ use TlsCluster;
 use TlsPKI qw(slurp spew);
 
 my $DAY = 86400;
-my $N = 3000;
+my $N = 2000;
 my $dir = File::Temp->newdir;
 my $pki = TlsPKI->new("$dir/pki");
 
@@ -64,7 +64,7 @@ sub memory_for_each
 	my $s = $c->session(unix => 1, timeout => 300);
 	$s->query('CREATE EXTENSION pg_tls');
 
-	limit_memory($c, 128 * 1024) or plan skip_all => 'no prlimit';
+	limit_memory($c, 64 * 1024) or plan skip_all => 'no prlimit';
 	is($s->query(q{SELECT status, count(*) FROM pg_tls_crls GROUP BY 1 ORDER BY 1}),
 		"bad_signature|1\ncurrent|$N", 'CRLs');
 	is($s->query(q{SELECT coalesce(has_crl::text, 'null'), count(*) FROM pg_tls_certificates GROUP BY 1 ORDER BY 1}),
@@ -89,7 +89,7 @@ true|' . ($N + 1), 'CAs');
 # All CRLs of one issuer, which OpenSSL counts.
 sub time_for_each
 {
-	my $n = 2000;
+	my $n = 3000;
 	my ($one) = $pki->many_cas(1, not_after => 800 * $DAY);
 
 	spew("$dir/one.crt", slurp($pki->crt('root')), $one->{crt});
@@ -107,7 +107,10 @@ sub time_for_each
 
 	my $before = cpu($c);
 	is($s->query(q{SELECT status, state, count(*) FROM pg_tls_crls GROUP BY 1, 2}), "current|on demand|$n", 'one name');
-	cmp_ok(cpu($c) - $before, '<', 8, 'each is looked at once');
+	my $used = cpu($c) - $before;
+
+	cmp_ok($used, '<', 10, 'each is looked at once');
+	note "$used seconds";
 	unlink "${prefix}1000";
 	is($s->query(q{SELECT status, state, count(*) FROM pg_tls_crls GROUP BY 1, 2}),
 		"current|on demand|" . ($n - 1), 'one that is missing, the same CRL before');
