@@ -138,42 +138,30 @@ advise_on_end(List *list, const char *prefix, const char *what, X509 *cert,
 							  now, false, consequence);
 }
 
-/* The certificates of a store by their subjects. */
-static Lookup *
-find_cas(STACK_OF(X509_OBJECT) *objects)
+/* Make it possible to find CAs by their subjects, and CRLs by their issuers. */
+static void
+index_names(STACK_OF(X509_OBJECT) *objects, Lookup **cas, Lookup **crls)
 {
-	Lookup	   *cas = pgtls_lookup_create(sizeof(uint32));
-
+	*cas = pgtls_lookup_create(sizeof(uint32));
+	*crls = pgtls_lookup_create(sizeof(uint32));
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
-		X509	   *ca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+		X509_OBJECT *object = sk_X509_OBJECT_value(objects, i);
+		X509	   *ca = X509_OBJECT_get0_X509(object);
+		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(object);
 		uint32		key;
 
-		if (ca == NULL)
-			continue;
-		key = pgtls_certificate_name_key(X509_get_subject_name(ca));
-		pgtls_lookup_add(cas, &key, ca);
+		if (ca != NULL)
+		{
+			key = pgtls_certificate_name_key(X509_get_subject_name(ca));
+			pgtls_lookup_add(*cas, &key, ca);
+		}
+		else if (crl != NULL)
+		{
+			key = pgtls_certificate_name_key(X509_CRL_get_issuer(crl));
+			pgtls_lookup_add(*crls, &key, crl);
+		}
 	}
-	return cas;
-}
-
-/* The CRLs of a store by their issuers. */
-static Lookup *
-find_crls(STACK_OF(X509_OBJECT) *objects)
-{
-	Lookup	   *crls = pgtls_lookup_create(sizeof(uint32));
-
-	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
-	{
-		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
-		uint32		key;
-
-		if (crl == NULL)
-			continue;
-		key = pgtls_certificate_name_key(X509_CRL_get_issuer(crl));
-		pgtls_lookup_add(crls, &key, crl);
-	}
-	return crls;
 }
 
 /* A certificate of the store that has issued another, NULL if there is none. */
@@ -376,13 +364,14 @@ pgtls_advice_on_loaded(SSL_CTX *context, bool complete, const char *crl_dir)
 	X509_STORE *store = SSL_CTX_get_cert_store(context);
 	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
 	TimestampTz now = GetCurrentTimestamp();
+	Lookup	   *cas;
 	Lookup	   *crls;
 	List	   *list = NIL;
 
 	if (objects == NULL)
 		return NIL;
-	crls = find_crls(objects);
-	list = advise_on_server_chain(list, context, find_cas(objects), now, complete);
+	index_names(objects, &cas, &crls);
+	list = advise_on_server_chain(list, context, cas, now, complete);
 
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
@@ -498,11 +487,12 @@ pgtls_advice_on_strength(SSL_CTX *context, bool complete)
 	STACK_OF(X509_OBJECT) *objects =
 		pgtls_ossl_store_objects(SSL_CTX_get_cert_store(context));
 	Lookup	   *cas;
+	Lookup	   *crls;
 	List	   *list = NIL;
 
 	if (objects == NULL)
 		return NIL;
-	cas = find_cas(objects);
+	index_names(objects, &cas, &crls);
 	if (cert != NULL)
 	{
 		char	   *name = pgtls_advice_name(X509_get_subject_name(cert));

@@ -14,7 +14,7 @@ use TlsCluster;
 use TlsPKI qw(slurp spew);
 
 my $DAY = 86400;
-my $N = 3000;
+my $N = 2000;
 my $dir = File::Temp->newdir;
 my $pki = TlsPKI->new("$dir/pki");
 
@@ -64,7 +64,7 @@ sub memory_for_each
 	my $s = $c->session(unix => 1, timeout => 300);
 	$s->query('CREATE EXTENSION pg_tls');
 
-	limit_memory($c, 128 * 1024) or plan skip_all => 'no prlimit';
+	limit_memory($c, 64 * 1024) or plan skip_all => 'no prlimit';
 	is($s->query(q{SELECT status, count(*) FROM pg_tls_crls GROUP BY 1 ORDER BY 1}),
 		"bad_signature|1\ncurrent|$N", 'CRLs');
 	is($s->query(q{SELECT coalesce(has_crl::text, 'null'), count(*) FROM pg_tls_certificates GROUP BY 1 ORDER BY 1}),
@@ -89,7 +89,7 @@ true|' . ($N + 1), 'CAs');
 # All CRLs of one issuer, which OpenSSL counts.
 sub time_for_each
 {
-	my $n = 2000;
+	my $n = 3000;
 	my ($one) = $pki->many_cas(1, not_after => 800 * $DAY);
 
 	spew("$dir/one.crt", slurp($pki->crt('root')), $one->{crt});
@@ -107,7 +107,10 @@ sub time_for_each
 
 	my $before = cpu($c);
 	is($s->query(q{SELECT status, state, count(*) FROM pg_tls_crls GROUP BY 1, 2}), "current|on demand|$n", 'one name');
-	cmp_ok(cpu($c) - $before, '<', 8, 'each is looked at once');
+	my $used = cpu($c) - $before;
+
+	cmp_ok($used, '<', 10, 'each is looked at once');
+	note "$used seconds";
 	unlink "${prefix}1000";
 	is($s->query(q{SELECT status, state, count(*) FROM pg_tls_crls GROUP BY 1, 2}),
 		"current|on demand|" . ($n - 1), 'one that is missing, the same CRL before');
@@ -178,12 +181,12 @@ sub lines_in_the_log
 	return;
 }
 
-# The same with hours of half a second.
+# The same with hours of a second.
 sub lines_in_a_day
 {
 	my @soon = map { $_->{crt} } $pki->many_cas(300, subject => 'soon', not_after => 20 * $DAY);
 	my @later = map { $_->{crt} } $pki->many_cas(300, subject => 'later', not_after => 10 * $DAY);
-	my $variant = TlsBuild->new("$dir/hours", '-DPGTLS_TEST_HOUR=500000');
+	my $variant = TlsBuild->new("$dir/hours", '-DPGTLS_TEST_HOUR=1000000');
 	my $c = TlsCluster->new(name => 'hours', preload => $variant->library, ssl => 1, pki => $pki,
 		ca => $pki->crt('root'), crl => undef, conf => { 'pg_tls.watch_interval' => '100ms', 'pg_tls.watch_files' => 'off' });
 	my $days = sub { scalar grep { /"\/CN=soon 00001"/ } @{ warnings_since($c, 0) } };
