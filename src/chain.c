@@ -53,7 +53,7 @@
  * which libssl takes no more than 100, and so many others, of so many bytes.
  */
 #define MAX_OTHERS			16
-#define MAX_OTHERS_SIZE		(32 * 1024)
+#define MAX_OTHERS_SIZE		(24 * 1024)
 #define MAX_CERTIFICATES	128
 
 /* Certificates looked at; the 100 kB that libssl takes hold no more. */

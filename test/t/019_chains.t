@@ -5,11 +5,12 @@ use strict;
 use warnings;
 
 use File::Temp ();
+use MIME::Base64 qw(decode_base64 encode_base64);
 use Test::More;
 
 use TlsBuild;
 use TlsCluster;
-use TlsPKI qw(slurp);
+use TlsPKI qw(slurp spew);
 
 plan skip_all => 'PG_TLS_SRC does not name the sources' unless TlsBuild->available;
 
@@ -101,7 +102,7 @@ ok($similar->connected, 'connected') or diag $similar->error;
 my $large_size = length(slurp($pki->crt('large6'))) * 3 / 4;
 
 cmp_ok($large_size, '>', 8 * 1024, 'others, of ' . int($large_size) . ' bytes each');
-becomes(int(32 * 1024 / $large_size) + 3 . ' certificates, 1 chains of 1 sessions, 0 refused', '... as far as they fit into 32 kB, then a small one');
+becomes(int(24 * 1024 / $large_size) + 3 . ' certificates, 1 chains of 1 sessions, 0 refused', '... as far as they fit into 24 kB, then a small one');
 undef $similar;
 becomes('0 certificates, 0 chains of 0 sessions, 0 refused', 'nothing is left over');
 
@@ -119,6 +120,40 @@ cmp_ok($refused, '>', 0, "$refused were refused");
 is($kept + $refused, 40, '... and the others kept');
 @many = ();
 becomes("0 certificates, 0 chains of 0 sessions, $refused refused", 'nothing is left over');
+
+# The holders of ordinary certificates cannot fill the default, 4 MB, with the
+# default of 100 connections, nor a tenth of both; each sends other ones.
+sub altered
+{
+	my ($name, $session) = @_;
+
+	my $der = decode_base64(slurp($pki->crt($name)) =~ s/^-.*$//mgr);
+
+	# the end of the signature, which nobody verifies
+	substr $der, -4, 4, sprintf '%04d', $session;
+	return "-----BEGIN CERTIFICATE-----\n" . encode_base64($der) . "-----END CERTIFICATE-----\n";
+}
+
+my @sent = (map { $pki->cert("ordinary$_", issuer => 'int', key => 'rsa:4096'); "ordinary$_" } 1 .. 3);
+$c->stop;
+$c->set_conf({ 'pg_tls.chain_memory' => '409kB' });
+$c->start;
+foreach my $story ([ 'large ones', 'large1', 'large2', 'small1' ], [ 'small ones', map { "medium$_" } 1 .. 16 ])
+{
+	my ($what, @names) = @$story;
+
+	/medium/ && similar($_, san => [ map { "DNS:host-$_.example.org" } 1 .. 40 ]) for @names;
+	my @sessions = map {
+		my $session = $_;
+		my $own = $sent[ $session % 3 ];
+
+		spew("$dir/full.crt", slurp($pki->chain($own)), map { altered($_, $session) } @names);
+		$c->session(cert => $own, sslcert => "$dir/full.crt");
+	} 0 .. 9;
+	is(chains(), 10 * @names + 4 . ' certificates, 10 chains of 10 sessions, 0 refused', "much of what could be of use from everybody: $what");
+}
+becomes('0 certificates, 0 chains of 0 sessions, 0 refused', 'nothing is left over');
+$refused = 0;
 
 my $again = $c->session(cert => 'client40');
 
