@@ -1171,7 +1171,7 @@ found (code, object, finding) AS (
     SELECT 'client_certificate_expired', client_dn,
            format('certificate %s has ended at %s (sessions connected with it: %s)',
                   client_fingerprint, client_not_after, count(*))
-    -- the second of its end is over, or not, as OpenSSL has it
+    -- in the very second of its end OpenSSL 4.0 accepts it
     FROM sessions WHERE client_not_after <= clock_timestamp() AND acceptable IS NOT TRUE
     GROUP BY client_fingerprint, client_dn, client_not_after
     UNION ALL

@@ -592,12 +592,7 @@ reach_verdict(const Rules *rules, X509 *leaf, STACK_OF(X509) *sent,
 	if (error < 0)
 		goto done;
 	if (error == X509_V_OK)
-	{
 		read_accepted_chain(chain, rules->store, verdict);
-		/* if OpenSSL has not counted an end that has come, it will soon */
-		if (verdict->recheck_at <= now)
-			verdict->recheck_at = now + USECS_PER_SEC;
-	}
 	else
 	{
 		int			ignored_depth;
@@ -627,6 +622,9 @@ reach_verdict(const Rules *rules, X509 *leaf, STACK_OF(X509) *sent,
 		verdict->crl_until = DT_NOBEGIN;
 		verdict->recheck_at = first_beginning != DT_NOBEGIN ? first_beginning : DT_NOEND;
 	}
+	/* a moment that has not come for OpenSSL, whatever we reckon, will soon */
+	if (verdict->recheck_at <= now)
+		verdict->recheck_at = now + USECS_PER_SEC;
 	verdict->checked_at = now;
 
 done:
