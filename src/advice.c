@@ -64,8 +64,8 @@ pgtls_advice_name(const X509_NAME *name)
 }
 
 /*
- * Where something stands at a moment.  "until" may be PGTLS_NO_TIME, since a
- * CRL need not have an end.
+ * Where something stands at a moment.  "until" is the end that it states, which
+ * may be PGTLS_NO_TIME, since a CRL need not have one.
  */
 Validity
 pgtls_advice_validity(TimestampTz from, TimestampTz until, TimestampTz now, bool is_crl)
@@ -76,7 +76,7 @@ pgtls_advice_validity(TimestampTz from, TimestampTz until, TimestampTz now, bool
 		until = DT_NOEND;
 	if (is_crl && until != DT_NOEND && from != PGTLS_NO_TIME)
 		notice = Min(notice, (until - from) / 3);
-	if (until <= now)
+	if (pgtls_ossl_past(until) <= now)
 		return ENDED;
 	if (from > now)
 		return NOT_YET;

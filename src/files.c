@@ -671,9 +671,9 @@ find_sound_series(List *found)
 static bool
 is_found(const FileItem *item)
 {
-	static X509_NAME *last_issuer = NULL;
+	static const X509_NAME *last_issuer = NULL;
 	static STACK_OF(X509_CRL) *crls = NULL;
-	X509_NAME  *issuer = X509_CRL_get_issuer(item->crl);
+	const X509_NAME *issuer = X509_CRL_get_issuer(item->crl);
 	bool		result = false;
 
 	/* that reads all of them: keep them for the next one */

@@ -79,19 +79,19 @@ static void
 settle_verdict(const SessionKey *key, TimestampTz now, Verdict *verdict)
 {
 	TimestampTz retry_at = verdict->recheck_at;
+	TimestampTz end = pgtls_ossl_past(key->not_after);
 
 	if (verdict->known || verdict->chain_status == CHAIN_NOT_CHECKED)
 		return;
 
-	if (key->verdict.known && key->verdict.acceptable && key->not_after <= now &&
-		key->not_after != PGTLS_NO_TIME)
+	if (key->verdict.known && key->verdict.acceptable && end <= now && end != PGTLS_NO_TIME)
 	{
 		*verdict = key->verdict;
 		pgtls_verify_at(verdict, now);
 	}
 	else
 		memset(verdict, 0, sizeof(*verdict));
-	verdict->recheck_at = Min(retry_at, key->not_after > now ? key->not_after : DT_NOEND);
+	verdict->recheck_at = Min(retry_at, end > now ? end : DT_NOEND);
 }
 
 /*

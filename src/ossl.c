@@ -3,7 +3,8 @@
  * ossl.c
  *	  What pg_tls needs of OpenSSL, in one shape for all its versions.
  *
- * Runs in whatever process calls it; holds no state and takes no lock.
+ * Runs in whatever process calls it; takes no lock, and holds no state but what
+ * it has learned of OpenSSL.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,6 +27,9 @@
  * timestamps begin.
  */
 #define POSTGRES_EPOCH_SECONDS	INT64CONST(946684800)
+
+/* The last second of the year 9999, in microseconds since 2000-01-01. */
+#define NO_END		INT64CONST(252455615999000000)
 
 /* Days between March of the year 0 and the Unix epoch. */
 #define DAYS_BEFORE_UNIX_EPOCH	719468
@@ -123,6 +127,62 @@ pgtls_ossl_time(const ASN1_TIME *time)
 	ASN1_TIME_free(epoch);
 	ERR_clear_error();
 	return result;
+}
+
+/*
+ * Whether a certificate is still valid in the very second of its notAfter, and
+ * a CRL in that of its nextUpdate.  RFC 5280 says so, OpenSSL since 4.0.  Ask,
+ * rather than reckon by version numbers.  -1 if memory ran out.
+ */
+static int
+learn_last_second(void)
+{
+	time_t		moment = 1;
+	ASN1_TIME  *end = ASN1_TIME_set(NULL, moment);
+	int			result = -1;
+
+	if (end != NULL)
+	{
+#ifdef HAVE_X509_CHECK_CERTIFICATE_TIMES
+		X509	   *cert = X509_new();
+		X509_VERIFY_PARAM *param = X509_VERIFY_PARAM_new();
+		int			error;
+
+		if (cert != NULL && param != NULL &&
+			X509_set1_notBefore(cert, end) && X509_set1_notAfter(cert, end))
+		{
+			X509_VERIFY_PARAM_set_time(param, moment);
+			result = X509_check_certificate_times(param, cert, &error) == 1;
+		}
+		X509_VERIFY_PARAM_free(param);
+		X509_free(cert);
+#else
+		int			order = X509_cmp_time(end, &moment);
+
+		if (order != 0)
+			result = order > 0;
+#endif
+	}
+	ASN1_TIME_free(end);
+	ERR_clear_error();
+	return result;
+}
+
+/*
+ * The first moment at which something is no longer valid that ends at "end"
+ * (pgtls_ossl_time() of a notAfter or nextUpdate).
+ */
+int64
+pgtls_ossl_past(int64 end)
+{
+	static int	last_second = -1;
+
+	/* the last second of 9999 stands for no end (RFC 5280, 4.1.2.5) */
+	if (end == PGTLS_NO_TIME || end >= NO_END)
+		return end;
+	if (last_second < 0)
+		last_second = learn_last_second();
+	return last_second > 0 ? end + INT64CONST(1000000) : end;
 }
 
 #ifndef HAVE_SSL_GROUP_TO_NAME

@@ -48,6 +48,11 @@
 #define HAVE_X509_STORE_GET0_OBJECTS 1
 #endif
 
+/* X509_check_certificate_times(), which deprecates X509_cmp_time() */
+#if OPENSSL_VERSION_NUMBER >= 0x40000000L
+#define HAVE_X509_CHECK_CERTIFICATE_TIMES 1
+#endif
+
 /* 3.0: the functions of an X509_CRL_METHOD take pointers to constants */
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
 #define PGTLS_CRL_METHOD_CONST	const
@@ -85,6 +90,7 @@ typedef enum PgTlsPostQuantum
 
 extern bool pgtls_ossl_same_library(unsigned long *loaded);
 extern int64 pgtls_ossl_time(const ASN1_TIME *time);
+extern int64 pgtls_ossl_past(int64 end);
 extern const char *pgtls_ossl_group(SSL *ssl, char *buf, size_t size);
 extern PgTlsPostQuantum pgtls_ossl_post_quantum(SSL *ssl, const char *group);
 extern const char *pgtls_ossl_signature(SSL *ssl, bool peer);

@@ -102,7 +102,7 @@ note_crl(X509_STORE_CTX *ctx, X509_CRL *crl, X509 *cert)
 	if (own_verification || is_handshake(ctx))
 	{
 		const ASN1_TIME *end = X509_CRL_get0_nextUpdate(crl);
-		TimestampTz until = end != NULL ? pgtls_ossl_time(end) : DT_NOEND;
+		TimestampTz until = end != NULL ? pgtls_ossl_past(pgtls_ossl_time(end)) : DT_NOEND;
 
 		if (until < noted_until)
 		{
@@ -176,7 +176,8 @@ read_accepted_chain(STACK_OF(X509) *chain, X509_STORE *store, Verdict *verdict)
 	/* of equal ends OpenSSL would complain about that nearest to the root */
 	for (int i = sk_X509_num(chain) - 1; i >= 0; i--)
 	{
-		TimestampTz until = pgtls_ossl_time(X509_get0_notAfter(sk_X509_value(chain, i)));
+		X509	   *cert = sk_X509_value(chain, i);
+		TimestampTz until = pgtls_ossl_past(pgtls_ossl_time(X509_get0_notAfter(cert)));
 
 		/* PGTLS_NO_TIME is DT_NOBEGIN */
 		if (until < verdict->chain_until)
@@ -206,18 +207,21 @@ read_accepted_chain(STACK_OF(X509) *chain, X509_STORE *store, Verdict *verdict)
 		verdict->recheck_at = pgtls_verify_valid_until(verdict);
 }
 
-/* The first of two moments that is still to come, DT_NOEND for none. */
+/*
+ * The first moment still to come at which something begins to be valid, or no
+ * longer is, and that is before another.
+ */
 static TimestampTz
-first_to_come(TimestampTz so_far, const ASN1_TIME *a, const ASN1_TIME *b, TimestampTz now)
+first_to_come(TimestampTz so_far, const ASN1_TIME *begin, const ASN1_TIME *end, TimestampTz now)
 {
-	const ASN1_TIME *const times[] = {a, b};
+	const TimestampTz times[] = {
+		pgtls_ossl_time(begin), pgtls_ossl_past(pgtls_ossl_time(end))
+	};
 
 	for (int i = 0; i < (int) lengthof(times); i++)
 	{
-		TimestampTz time = times[i] != NULL ? pgtls_ossl_time(times[i]) : PGTLS_NO_TIME;
-
-		if (time > now && time < so_far)
-			so_far = time;
+		if (times[i] > now && times[i] < so_far)
+			so_far = times[i];
 	}
 	return so_far;
 }
@@ -618,6 +622,9 @@ reach_verdict(const Rules *rules, X509 *leaf, STACK_OF(X509) *sent,
 		verdict->crl_until = DT_NOBEGIN;
 		verdict->recheck_at = first_beginning != DT_NOBEGIN ? first_beginning : DT_NOEND;
 	}
+	/* a moment that has not come for OpenSSL, whatever we reckon, will soon */
+	if (verdict->recheck_at <= now)
+		verdict->recheck_at = now + USECS_PER_SEC;
 	verdict->checked_at = now;
 
 done:
@@ -757,11 +764,9 @@ pgtls_verify_valid_until(const Verdict *verdict)
 }
 
 /*
- * Apply the clock to a verdict: past its end it is no longer acceptable.
+ * Apply the clock to a verdict: from its end on it is no longer acceptable.
  *
- * OpenSSL counts the very second of notAfter and of nextUpdate as past
- * (X509_cmp_time), and looks at CRLs before it looks at the dates of the
- * chain.
+ * OpenSSL looks at CRLs before it looks at the dates of the chain.
  */
 void
 pgtls_verify_at(Verdict *verdict, TimestampTz now)

@@ -47,7 +47,9 @@ typedef enum CrlStatus
  * Verdict: would the server accept this certificate, sent with these
  * intermediates, at the moment checked_at?
  *
- * A verdict holds until the clock passes valid_until, if no file changes.
+ * A verdict holds until the clock reaches valid_until, if no file changes.  That
+ * and the ends that it is the first of are the first moments at which OpenSSL
+ * refuses: of notAfter and nextUpdate, or a second later (pgtls_ossl_past()).
  * pgtls_verify_at() applies the clock.  Where nothing could be checked,
  * chain_status and crl_status are ..._NOT_CHECKED, and "acceptable" means
  * nothing.
@@ -66,12 +68,12 @@ typedef struct Verdict
 	TimestampTz checked_at;
 	TimestampTz recheck_at;		/* when it may change by the clock; DT_NOEND
 								 * for never */
-	TimestampTz chain_until;	/* earliest notAfter of the chain; DT_NOBEGIN
+	TimestampTz chain_until;	/* earliest end in the chain; DT_NOBEGIN
 								 * for not known */
-	TimestampTz crl_until;		/* earliest nextUpdate of the CRLs that it was
+	TimestampTz crl_until;		/* earliest end of the CRLs that it was
 								 * checked against; DT_NOEND for no CRL, or one
 								 * without an end; DT_NOBEGIN for not known */
-	int			chain_until_depth;	/* whose notAfter that is */
+	int			chain_until_depth;	/* whose end that is */
 	int			crl_until_depth;	/* for whose certificate that CRL is */
 } Verdict;
 

@@ -38,6 +38,7 @@ use IPC::Run ();
 use Math::BigInt;
 use MIME::Base64 qw(decode_base64 encode_base64);
 use POSIX qw(strftime);
+use Time::Piece ();
 use Exporter qw(import);
 
 our @EXPORT_OK = qw(der der_entry der_extension der_oid slurp spew);
@@ -477,6 +478,25 @@ sub show
 	my ($self, $name, @args) = @_;
 
 	return _openssl('x509', '-noout', '-in', $self->crt($name), @args);
+}
+
+=head2 $pki->last_second
+
+1 if a certificate is still valid in the very second of its notAfter, as it is
+since OpenSSL 4.0; else 0.  Asks openssl, about a certificate made for that.
+
+=cut
+
+sub last_second
+{
+	my ($self) = @_;
+
+	$self->ca('last_second') unless $self->{made}{last_second};
+	my ($end) = $self->show('last_second', '-enddate') =~ /=(.*) GMT/ or croak 'no end';
+	my $file = $self->crt('last_second');
+	my $epoch = Time::Piece->strptime($end, '%b %d %H:%M:%S %Y')->epoch;
+
+	return eval { _openssl('verify', '-attime', $epoch, '-CAfile', $file, $file); 1 } ? 1 : 0;
 }
 
 =head1 THE DEFAULT SET

@@ -38,7 +38,10 @@ my $c = TlsCluster->new(ssl => 1, pki => $pki, ca => "$dir/ca.pem", crl => undef
 $c->start;
 $c->query('CREATE EXTENSION pg_tls');
 
-# What openssl says of the end of a certificate or CRL, as PostgreSQL writes it.
+# The end of a certificate or CRL, as valid_until has it: the moment from which
+# OpenSSL refuses.
+my $last_second = $pki->last_second;
+
 sub end_of
 {
 	my ($name, $crl) = @_;
@@ -48,7 +51,7 @@ sub end_of
 
 	chomp $date;
 	$date =~ s/^\w+=//;
-	return $c->query("SELECT '$date'::timestamptz", unix => 1);
+	return $c->query("SELECT '$date'::timestamptz + $last_second * interval '1 s'", unix => 1);
 }
 
 sub verdict

@@ -136,6 +136,13 @@ sub handshake
 	return $c->query('SELECT verify_error, depth FROM pg_tls_handshake_failures', unix => 1);
 }
 
+# Whether OpenSSL reads a CRL at all.
+sub is_read
+{
+	spew("$dir/one.crl", $_[0]);
+	return system("openssl crl -noout -in $dir/one.crl 2>$dir/one.err") == 0;
+}
+
 my %outcomes;
 
 foreach my $case (@cases)
@@ -144,6 +151,17 @@ foreach my $case (@cases)
 	my $cas = $cert && $cert eq 'bynew' || $ca ? "$dir/new.pem" : "$dir/ca.pem";
 	my $text = slurp($cas);
 
+	# OpenSSL 4.0 reads no CRL that names issuers and does not say that it is indirect
+	if (grep { !is_read($_) } $crls =~ /(-----BEGIN.*?-----END[^\n]*\n)/sg)
+	{
+		foreach my $c (@servers)
+		{
+			spew($c->tls('crl.pem'), $root, $crls);
+			like(($c->psql('SELECT pg_tls_reload()', unix => 1))[2], qr/could not load SSL certificate revocation list/,
+				"$name: not loaded, " . $c->name);
+		}
+		next;
+	}
 	$cert //= 'alice';
 	my $leaf = slurp($pki->crt($cert));
 	my $expected = $on->query("SELECT CASE WHEN ok THEN 'accepted' ELSE error || '|' || depth END
