@@ -7,6 +7,7 @@ OBJS = \
 	src/certificate.o \
 	src/chain.o \
 	src/check.o \
+	src/child.o \
 	src/crl.o \
 	src/describe.o \
 	src/files.o \

@@ -305,7 +305,7 @@ pgtls_check_main(Datum arg)
 	send_result(&result, &record);
 	if (depth == CHECK_SESSIONS && new_context != NULL && ssl_ca_file[0] != '\0')
 	{
-		pgtls_adopt_security_level(new_context, pgtls_cipher_list);
+		pgtls_adopt_ciphers(new_context, pgtls_cipher_list);
 		pgtls_judge_sessions(new_context, 0, 0, JUDGE_ALL, send_refused, &record);
 	}
 	pgtls_answer_end();

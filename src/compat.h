@@ -88,15 +88,15 @@ pgtls_keep_loaded_tls(void)
 }
 
 /*
- * 19: the ciphers, and with them the security level, are set on another
- * context than that which the init hook sees.  For a child that verifies by the
- * latter.
+ * 19: the ciphers, and with them the security level and Suite B, are set on
+ * another context than that which the init hook sees.  For a child that verifies
+ * by the latter.
  */
 #if PG_VERSION_NUM >= 190000
-#define pgtls_adopt_security_level(context, cipher_list) \
-	SSL_CTX_set_security_level(context, pgtls_ossl_security_level(cipher_list))
+#define pgtls_adopt_ciphers(context, cipher_list) \
+	pgtls_ossl_adopt_ciphers(context, cipher_list)
 #else
-#define pgtls_adopt_security_level(context, cipher_list) ((void) 0)
+#define pgtls_adopt_ciphers(context, cipher_list) ((void) 0)
 #endif
 
 /* 18: pg_noreturn, which comes first */

@@ -614,23 +614,28 @@ pgtls_ossl_fips(void)
 }
 
 /*
- * The security level of a server with this cipher list.  If memory ran out, that
- * which refuses nobody.
+ * Set on a context what a cipher list says of certificates: the security level,
+ * and Suite B.  If memory ran out, what refuses nobody.
  */
-int
-pgtls_ossl_security_level(const char *cipher_list)
+void
+pgtls_ossl_adopt_ciphers(SSL_CTX *to, const char *cipher_list)
 {
 	SSL_CTX    *ctx = SSL_CTX_new(TLS_server_method());
 	int			level = 0;
+	long		suite_b = 0;
 
 	if (ctx != NULL)
 	{
 		(void) SSL_CTX_set_cipher_list(ctx, cipher_list);
 		level = SSL_CTX_get_security_level(ctx);
+		/* to set none is to read all */
+		suite_b = SSL_CTX_set_cert_flags(ctx, 0) & SSL_CERT_FLAG_SUITEB_128_LOS;
 	}
+	SSL_CTX_set_security_level(to, level);
+	(void) SSL_CTX_clear_cert_flags(to, SSL_CERT_FLAG_SUITEB_128_LOS);
+	(void) SSL_CTX_set_cert_flags(to, suite_b);
 	SSL_CTX_free(ctx);
 	ERR_clear_error();
-	return level;
 }
 
 /*

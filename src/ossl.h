@@ -101,7 +101,7 @@ extern const char *pgtls_ossl_reason(void);
 extern void pgtls_ossl_watch_memory(void);
 extern bool pgtls_ossl_out_of_memory(void);
 extern bool pgtls_ossl_fips(void);
-extern int	pgtls_ossl_security_level(const char *cipher_list);
+extern void pgtls_ossl_adopt_ciphers(SSL_CTX *to, const char *cipher_list);
 extern char *pgtls_ossl_ciphers(const char *list, const char *suites,
 								int min_version, int max_version);
 extern STACK_OF(X509_OBJECT) *pgtls_ossl_store_objects(X509_STORE *store);

@@ -4,8 +4,9 @@
  *	  pg_tls_verify(): is there a valid path from a certificate to a CA?
  *
  * Certificates and CRLs come as text in PEM, and the verdict is that of
- * verify.c.  Runs in any backend; looks at nothing but its arguments, and at
- * the settings that decide how strong a key has to be.
+ * verify.c.  Looks at nothing but its arguments, and at the settings that
+ * decide how strong a key has to be.  Runs in a child of any backend, since
+ * everybody may call it and OpenSSL cannot be interrupted (child.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -14,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "child.h"
 #include "compat.h"
 #include "ossl.h"
 #include "pem.h"
@@ -21,9 +23,16 @@
 #include "row.h"
 #include "verify.h"
 
-/* What the arguments hold, certificates and CRLs as OpenSSL has them. */
+/* OpenSSL takes time in the square of their number, in each argument. */
+#define MAX_OBJECTS		5000
+
+/*
+ * The arguments (NULL where none was given), what they hold, certificates and
+ * CRLs as OpenSSL has them, and the outcome.
+ */
 typedef struct Path
 {
+	text	   *arguments[4];
 	STACK_OF(X509) *certificate;	/* the first is judged, others were sent */
 	STACK_OF(X509) *intermediates;
 	STACK_OF(X509) *trusted;
@@ -32,6 +41,7 @@ typedef struct Path
 	SSL_CTX    *context;
 	TimestampTz at;
 	bool		as_server;
+	Verdict		verdict;
 } Path;
 
 PG_FUNCTION_INFO_V1(pg_tls_verify);
@@ -39,55 +49,60 @@ PG_FUNCTION_INFO_V1(pg_tls_verify);
 /* For an argument that contains nothing; the first has to. */
 #define ADVICE_ON_NONE	"For none, leave it out or pass NULL."
 
-/*
- * Everything is on a stack, from which it is freed, before the next error can
- * be raised.
- */
 static void
-read_certificates(FunctionCallInfo fcinfo, int arg, const char *name,
+limit_objects(const PemInput *input)
+{
+	if (input->found > MAX_OBJECTS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("too many %s in argument \"%s\" of pg_tls_verify",
+						input->what, input->argument),
+				 errdetail("At most %d are read.", MAX_OBJECTS),
+				 errhint("Pass those that the certificate needs.")));
+}
+
+static void
+read_certificates(const Path *path, int arg, const char *name,
 				  STACK_OF(X509) *certs, bool trusted)
 {
 	PemInput	input;
 	X509	   *cert;
 
-	if (PG_ARGISNULL(arg))
+	if (path->arguments[arg] == NULL)
 		return;
-	pgtls_pem_begin(&input, PG_GETARG_TEXT_PP(arg), "pg_tls_verify", name,
+	pgtls_pem_begin(&input, path->arguments[arg], "pg_tls_verify", name,
 					"certificates", arg == 0 ? "" : ADVICE_ON_NONE);
 	while ((cert = pgtls_pem_next_certificate(&input, trusted)) != NULL)
 	{
+		limit_objects(&input);
 		if (sk_X509_push(certs, cert) <= 0)
-		{
-			X509_free(cert);
 			pgtls_out_of_memory();
-		}
 	}
 }
 
 static void
-read_crls(FunctionCallInfo fcinfo, int arg, const char *name, STACK_OF(X509_CRL) *crls)
+read_crls(const Path *path, int arg, const char *name, STACK_OF(X509_CRL) *crls)
 {
 	PemInput	input;
 	X509_CRL   *crl;
 
-	if (PG_ARGISNULL(arg))
+	if (path->arguments[arg] == NULL)
 		return;
-	pgtls_pem_begin(&input, PG_GETARG_TEXT_PP(arg), "pg_tls_verify", name,
+	pgtls_pem_begin(&input, path->arguments[arg], "pg_tls_verify", name,
 					"CRLs", ADVICE_ON_NONE);
 	while ((crl = pgtls_pem_next_crl(&input)) != NULL)
 	{
+		limit_objects(&input);
 		if (sk_X509_CRL_push(crls, crl) <= 0)
-		{
-			X509_CRL_free(crl);
 			pgtls_out_of_memory();
-		}
 	}
 }
 
-/* Everything that may raise an error; the caller frees what is in "path". */
+/* In the child, whose end frees what is allocated here. */
 static void
-verify_path(FunctionCallInfo fcinfo, Path *path, Verdict *verdict)
+verify_path(void *arg)
 {
+	Path	   *path = arg;
 	X509	   *leaf;
 	bool		known;
 
@@ -100,10 +115,10 @@ verify_path(FunctionCallInfo fcinfo, Path *path, Verdict *verdict)
 		path->trusted == NULL || path->crls == NULL || path->sent == NULL)
 		pgtls_out_of_memory();
 
-	read_certificates(fcinfo, 0, "certificate", path->certificate, false);
-	read_certificates(fcinfo, 1, "intermediates", path->intermediates, false);
-	read_certificates(fcinfo, 2, "trusted", path->trusted, true);
-	read_crls(fcinfo, 3, "crls", path->crls);
+	read_certificates(path, 0, "certificate", path->certificate, false);
+	read_certificates(path, 1, "intermediates", path->intermediates, false);
+	read_certificates(path, 2, "trusted", path->trusted, true);
+	read_crls(path, 3, "crls", path->crls);
 
 	leaf = sk_X509_value(path->certificate, 0);
 	for (int i = 1; i < sk_X509_num(path->certificate); i++)
@@ -121,24 +136,14 @@ verify_path(FunctionCallInfo fcinfo, Path *path, Verdict *verdict)
 	{
 		path->context = pgtls_verify_make_context(path->trusted, path->crls);
 		known = path->context != NULL &&
-			pgtls_verify_chain(path->context, leaf, path->sent, path->at, verdict);
+			pgtls_verify_chain(path->context, leaf, path->sent, path->at,
+							   &path->verdict);
 	}
 	else
 		known = pgtls_verify_rfc5280(leaf, path->sent, path->trusted, path->crls,
-									 path->at, verdict);
+									 path->at, &path->verdict);
 	if (!known)
 		pgtls_out_of_memory();
-}
-
-static void
-free_path(Path *path)
-{
-	SSL_CTX_free(path->context);
-	sk_X509_free(path->sent);
-	sk_X509_pop_free(path->certificate, X509_free);
-	sk_X509_pop_free(path->intermediates, X509_free);
-	sk_X509_pop_free(path->trusted, X509_free);
-	sk_X509_CRL_pop_free(path->crls, X509_CRL_free);
 }
 
 /* Which of the modes it is that is asked for: the server's, or RFC 5280's. */
@@ -190,31 +195,25 @@ get_moment(FunctionCallInfo fcinfo)
 Datum
 pg_tls_verify(PG_FUNCTION_ARGS)
 {
-	Path	   *path;
-	Verdict		verdict;
+	Path		path = {0};
+	const Verdict *verdict = &path.verdict;
 	Row			row;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
-	path = palloc0(sizeof(Path));
-	path->as_server = is_server_mode(fcinfo);
-	path->at = get_moment(fcinfo);
-	PG_TRY();
-	{
-		verify_path(fcinfo, path, &verdict);
-	}
-	PG_FINALLY();
-	{
-		free_path(path);
-		ERR_clear_error();
-	}
-	PG_END_TRY();
+	path.as_server = is_server_mode(fcinfo);
+	path.at = get_moment(fcinfo);
+	/* copied: what comes from a table may lie in shared memory */
+	for (int i = 0; i < (int) lengthof(path.arguments); i++)
+		path.arguments[i] = PG_ARGISNULL(i) ? NULL : PG_GETARG_TEXT_P_COPY(i);
+	pgtls_child_run("pg_tls_verify", verify_path, &path, &path.verdict,
+					sizeof(path.verdict));
 
 	pgtls_row_begin(&row);
-	pgtls_row_bool(&row, verdict.acceptable);
-	pgtls_row_text(&row, pgtls_verify_chain_status(&verdict));
-	pgtls_row_text(&row, pgtls_verify_crl_status(&verdict));
-	if (verdict.acceptable)
+	pgtls_row_bool(&row, verdict->acceptable);
+	pgtls_row_text(&row, pgtls_verify_chain_status(verdict));
+	pgtls_row_text(&row, pgtls_verify_crl_status(verdict));
+	if (verdict->acceptable)
 	{
 		pgtls_row_null(&row);
 		pgtls_row_null(&row);
@@ -222,9 +221,9 @@ pg_tls_verify(PG_FUNCTION_ARGS)
 	}
 	else
 	{
-		pgtls_row_text(&row, X509_verify_cert_error_string(verdict.error));
-		pgtls_row_int(&row, verdict.error);
-		pgtls_row_int(&row, verdict.depth);
+		pgtls_row_text(&row, X509_verify_cert_error_string(verdict->error));
+		pgtls_row_int(&row, verdict->error);
+		pgtls_row_int(&row, verdict->depth);
 	}
 	PG_RETURN_DATUM(pgtls_row_return(&row, fcinfo));
 }

@@ -244,8 +244,10 @@ forget_prepared_store(X509_STORE *successor)
 
 /*
  * What a store has to build the chain of a certificate of, from its issuer on.
- * NULL where there is a choice between several of a name, which the clock may
- * change, and if memory ran out.
+ * NULL if memory ran out, and where what is to come may not be what OpenSSL
+ * finds in a handshake: where there is a choice between several of a name, which
+ * the clock may change, and where one says what it is trusted for, which copies
+ * do not.
  */
 static STACK_OF(X509) *
 find_issuers(X509_STORE *store, X509 *cert)
@@ -253,7 +255,7 @@ find_issuers(X509_STORE *store, X509 *cert)
 	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
 	STACK_OF(X509) *issuers = sk_X509_new_null();
 	X509	   *last = NULL;
-	bool		ok = objects != NULL && issuers != NULL;
+	bool		ok = objects != NULL && issuers != NULL && !X509_trusted(cert);
 
 	for (int n = 0; ok && cert != last; n++)
 	{
@@ -267,7 +269,7 @@ find_issuers(X509_STORE *store, X509 *cert)
 			if (issuer == NULL || issuer == last ||
 				X509_NAME_cmp(X509_get_subject_name(issuer), name) != 0)
 				continue;
-			ok = cert == last && n < MAX_CHAIN;
+			ok = cert == last && n < MAX_CHAIN && !X509_trusted(issuer);
 			cert = issuer;
 		}
 		if (ok && cert != last)

@@ -723,7 +723,7 @@ pgtls_reload_context(SSL_CTX **context)
 	if (!state.settings.has_ca)
 		*context = NULL;
 	if (*context != NULL)
-		pgtls_adopt_security_level(*context, state.settings.cipher_list);
+		pgtls_adopt_ciphers(*context, state.settings.cipher_list);
 	return true;
 }
 

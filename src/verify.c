@@ -481,6 +481,10 @@ set_up_as_server(X509_STORE_CTX *ctx, SSL_CTX *server, Pass pass)
 	X509_VERIFY_PARAM *param = X509_STORE_CTX_get0_param(ctx);
 
 	X509_VERIFY_PARAM_set_auth_level(param, SSL_CTX_get_security_level(server));
+
+	/* X509_V_FLAG_SUITEB_... has the same bits; to set none is to read all */
+	X509_STORE_CTX_set_flags(ctx, SSL_CTX_set_cert_flags(server, 0) &
+							 SSL_CERT_FLAG_SUITEB_128_LOS);
 	if (pass == PASS_COLLECT)
 		X509_STORE_CTX_set_verify_cb(ctx, collect_errors);
 	return X509_STORE_CTX_set_default(ctx, "ssl_client") &&

@@ -199,7 +199,56 @@ sub sent
 	return join '', $out =~ /(-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n)/sg;
 }
 
+# In OpenSSL's own format, which has what the certificate is trusted for.
+sub with_trust
+{
+	my ($name, @settings) = @_;
+	my $file = $pki->crt($name);
+
+	return scalar `openssl x509 -in '$file' -trustout @settings`;
+}
+
+# A root, and a certificate by it, whose validity is over or still to come.
+my @ended = (not_before => -2 * $DAY, not_after => -$DAY);
+my @to_come = (not_before => $DAY, not_after => 2 * $DAY);
+$pki->ca('root_ended', @ended);
+$pki->ca('int_ended', issuer => 'root', subject => '/CN=int', key_of => 'int', @ended);
+$pki->ca('int_to_come', issuer => 'root', subject => '/CN=int', key_of => 'int', @to_come);
+$pki->cert("server_$_->[0]", issuer => $_->[1], kind => 'server', san => ['DNS:localhost'], @{ $_->[2] })
+  foreach [ ended => 'int', \@ended ], [ to_come => 'int', \@to_come ], [ of_ended => 'root_ended', \@years ],
+  [ cross => 'cross', \@years ], [ deep => 'deep', \@years ];
+$pki->cert('server_client', issuer => 'int', eku => 'clientAuth', @years);
+$pki->ca('weak', issuer => 'root', key => 'rsa:1024', @years);
+$pki->cert('server_weak', issuer => 'weak', kind => 'server', key => 'rsa:2048', san => ['DNS:localhost'], @years);
+
+my @trust = map { my $use = $_; map { "-add$_ $use" } qw(trust reject) } qw(serverAuth clientAuth anyExtendedKeyUsage emailProtection);
+my %chains;
+
 foreach my $case (
+	(map { [ "intermediate with $_", 'server', certs('server'), ca => certs(qw(root root2)) . with_trust('int', $_) ] }
+		@trust, '-setalias i', '-addtrust serverAuth -addreject clientAuth'),
+	(map { [ "root with $_", 'server', certs('server'), ca => certs('int') . with_trust('root', $_) ] } @trust, '-setalias r'),
+	(map { [ "certificate with $_", 'server', with_trust('server', $_) ] } @trust, '-setalias s'),
+	[ 'all with trust', 'server', with_trust('server', '-addtrust serverAuth'),
+		ca => with_trust('int', '-addtrust clientAuth') . with_trust('root', '-addreject serverAuth') . certs('root2') ],
+	[ 'intermediate plainly and with trust', 'server', certs('server'), ca => certs(qw(root int)) . with_trust('int', '-addtrust serverAuth') ],
+	[ 'self-signed with trust', 'server_self', with_trust('server_self', '-addtrust serverAuth'), ca => with_trust('server_self', '-addreject serverAuth') . certs('root2'), crl => undef ],
+	[ 'an ended certificate', 'server_ended', certs('server_ended') ],
+	[ 'a certificate of the future', 'server_to_come', certs('server_to_come') ],
+	[ 'an ended root', 'server_of_ended', certs('server_of_ended'), ca => certs('root', 'root_ended') ],
+	[ 'an ended intermediate', 'server', certs('server'), ca => certs('root', 'int_ended') ],
+	[ '... and a good one', 'server', certs('server'), ca => certs('root', 'int_ended', 'int') ],
+	[ 'an intermediate of the future', 'server', certs('server'), ca => certs('root', 'int_to_come') ],
+	[ '... beside one of now', 'server', certs('server'), ca => certs('root', 'int_to_come', 'int') ],
+	[ 'signed by two', 'server_cross', certs('server_cross'), ca => certs(qw(root root2 cross cross_root2)) ],
+	[ '... of which one is known', 'server_cross', certs('server_cross'), ca => certs(qw(root root2 cross_root2)) ],
+	[ 'a long chain', 'server_deep', certs('server_deep'), ca => certs(qw(root int deep)) ],
+	[ '... without its middle', 'server_deep', certs('server_deep'), ca => certs(qw(root deep)) ],
+	[ '... without its root', 'server_deep', certs('server_deep'), ca => certs(qw(int deep)) ],
+	[ 'a certificate for clients', 'server_client', certs('server_client') ],
+	[ 'a weak intermediate', 'server_weak', certs('server_weak'), ca => certs(qw(root weak)), ciphers => 'HIGH:@SECLEVEL=0' ],
+	[ '... refused', 'server_weak', certs('server_weak'), ca => certs(qw(root weak)), ciphers => 'HIGH:@SECLEVEL=2' ],
+	[ 'a higher security level', 'server', certs('server'), ciphers => 'HIGH:@SECLEVEL=3' ],
 	[ 'a chain in the file', 'server', slurp($pki->chain('server')) ],
 	[ 'the certificate alone', 'server', certs('server') ],
 	[ 'the certificate alone, its issuer not known', 'server', certs('server'), ca => certs('root2'), crl => crls('root2') ],
@@ -227,8 +276,11 @@ foreach my $case (
 	is($sent{on}, $sent{off}, "$what: the same is sent with and without preparation");
 	my $n = () = $sent{off} =~ /BEGIN/g;
 	note "$what: $n certificates";
-	cmp_ok($n, '>', 0, "$what: something is sent");
+	$chains{$n}++;
+	cmp_ok($n, '>', 0, "$what: something is sent") unless $what eq '... refused';
 }
+note 'chains of a length: ', join ', ', map { "$_: $chains{$_}" } sort keys %chains;
+cmp_ok(scalar keys %chains, '>=', 4, 'chains of many lengths');
 
 $c->stop;
 unlike($c->log_text, qr/PANIC|signal 11|TRAP/, 'nothing bad in the log');
