@@ -25,6 +25,9 @@ Nothing here waits for a fixed time; whatever waits has a deadline.  Servers
 are stopped when their object goes away or the test ends, however it ends
 (except by SIGKILL), and their directories removed.
 
+A test fails at its end if one of its servers, or a process of one, was ended
+by a signal that neither C<kill_backend> sent nor this module.
+
 The environment:
 
 =over
@@ -64,6 +67,7 @@ use strict;
 use warnings;
 
 use Carp qw(croak);
+use Config ();
 use Fcntl qw(SEEK_SET);
 use File::Basename qw(basename);
 use File::Path qw(make_path remove_tree);
@@ -84,6 +88,7 @@ my %running;          # weak references to the started clusters
 my %ports;            # taken by this process
 my %templates;
 my %pg_config;
+my @crashes;          # what ended by a signal of its own, in words
 my $counter = 0;
 
 delete @ENV{ grep { /^PG[A-Z]/ } keys %ENV };
@@ -95,8 +100,16 @@ $SIG{PIPE} = 'IGNORE';    # a psql that is gone is noticed otherwise
 
 END
 {
-	local $?;    # the exit status of the test is not ours
-	foreach my $c (values %running) { $c->_kill if $c }
+	{
+		local $?;    # the exit status of the test is not ours
+		foreach my $c (values %running) { $c->_kill if $c }
+	}
+	# ... unless it is that of success.
+	if (@crashes)
+	{
+		Test::More::diag("not a success: $_") for @crashes;
+		$? ||= 1;    ## no critic (RequireLocalizedPunctuationVars)
+	}
 }
 
 =head1 THE SERVER
@@ -158,12 +171,15 @@ sub new
 		logfile => "$tmp/$name.log",
 		pki => $opts{pki},
 		conf => {},
+		sent => {},
+		examined => 0,
 	}, $class;
 
 	Test::More::note("$name: $tmp is kept") if $ENV{PG_TLS_KEEP};
 	if ($ENV{PG_TLS_LOGDIR})
 	{
 		$self->{logfile} = "$ENV{PG_TLS_LOGDIR}/" . basename($0, '.t') . "-$name.log";
+		$self->{examined} = $self->log_mark;
 	}
 
 	# The path of a socket has about 100 bytes.
@@ -254,6 +270,7 @@ sub start
 		POSIX::_exit(127);
 	}
 	$self->{pid} = $pid;
+	$self->{sent} = {};
 	weaken($running{$self} = $self);
 
 	# The last line of the file is "ready", after "starting".
@@ -265,7 +282,11 @@ sub start
 		timeout => 2 * $TIMEOUT,
 		what => "the start of $self->{name}") // 'stuck';
 
-	return 1 if $up eq 'ready';
+	if ($up eq 'ready')
+	{
+		$self->{checkpointer} = $self->_checkpointer;
+		return 1;
+	}
 	$self->_kill;
 	return 0 if $opts{fail_ok};
 	croak "$self->{name} did not start:\n" . $self->_log_tail($mark);
@@ -277,6 +298,7 @@ sub stop
 	my %signals = (smart => 'TERM', fast => 'INT', immediate => 'QUIT');
 
 	return 1 unless $self->postmaster_alive;
+	$self->_look_for_restart;
 	kill $signals{ $mode // 'fast' } // croak("mode $mode"), $self->pid;
 
 	my $done = $self->poll_until(
@@ -363,8 +385,9 @@ sub set_ident
 
 =head2 $c->postmaster_alive, kill_backend($pid, $signal), memory_kb($pid), children, processes(qr/.../)
 
-Signal is C<KILL> by default; memory is the resident set, undef for a process
-that is gone.  children gives the titles of the server's processes (as ps shows
+Signal is C<KILL> by default; a process of the server, the postmaster included,
+that ends by a signal sent otherwise fails the test.  Memory is the resident
+set, undef for a process that is gone.  children gives the titles of the server's processes (as ps shows
 them), by process id.  processes finds others, by their command lines.
 
 =cut
@@ -373,9 +396,13 @@ sub postmaster_alive
 {
 	my ($self) = @_;
 
+	local $?;
 	return 0 unless $self->{pid};
-	return 1 if $self->{owner} != $$ || waitpid($self->{pid}, WNOHANG) == 0;
-	delete $self->{pid};
+
+	my $ended = $self->{owner} != $$ ? 0 : waitpid $self->{pid}, WNOHANG;
+
+	return 1 if $ended == 0;
+	$self->_look_for_crashes(delete $self->{pid}, $ended == -1 ? 0 : $? & 127);
 	return 0;
 }
 
@@ -383,7 +410,9 @@ sub kill_backend
 {
 	my ($self, $pid, $signal) = @_;
 
-	return kill $signal // 'KILL', $pid;
+	$signal //= 'KILL';
+	$self->{sent}{"$pid $signal"} = 1;
+	return kill $signal, $pid;
 }
 
 sub memory_kb
@@ -742,16 +771,60 @@ sub _kill
 
 	delete $running{$self} unless ${^GLOBAL_PHASE} eq 'DESTRUCT';
 	return if $self->{owner} != $$;    # a forked child ends: not its server
+	$self->_look_for_restart if $self->postmaster_alive;
 	foreach my $signal (qw(QUIT KILL))
 	{
 		last unless $self->postmaster_alive;
-		kill $signal, $self->pid;
+		$self->kill_backend($self->pid, $signal);
 		$self->poll_until(
 			sub { !$self->postmaster_alive },
-			timeout => 10,
+			timeout => $TIMEOUT,
 			what => "the death of $self->{name} by SIG$signal");
 	}
 	return;
+}
+
+# The server has ended: by what signal, and which of its processes before?  Each
+# whose end makes the server restart is told of in its log.
+sub _look_for_crashes
+{
+	my ($self, $postmaster, $signal) = @_;
+	my @names = split ' ', $Config::Config{sig_name};
+	my %ends = _slurp($self->logfile, $self->{examined}) =~ /\(PID (\d+)\) was terminated by signal (\d+)/g;
+
+	$self->{examined} = $self->log_mark;
+	$ends{$postmaster} = $signal if $signal;
+	foreach my $pid (sort { $a <=> $b } keys %ends)
+	{
+		my $name = $names[ $ends{$pid} ];
+
+		push @crashes,
+		  ($pid == $postmaster ? 'the postmaster' : 'a process')
+		  . " of server $self->{name} (PID $pid) was ended by SIG$name, which the test did not send"
+		  unless $self->{sent}{"$pid $name"};
+	}
+	return;
+}
+
+# The server is about to be stopped: has it restarted by itself, and only not
+# said so, in English, in its log?  Every crash ends the checkpointer, too.
+sub _look_for_restart
+{
+	my ($self) = @_;
+	my $was = delete $self->{checkpointer};
+	my $is = $self->_checkpointer;
+
+	push @crashes, "server $self->{name} has restarted after a crash"
+	  if $was && $is && $was != $is && !grep { / (?:KILL|QUIT|ABRT|SEGV)$/ } keys %{ $self->{sent} };
+	return;
+}
+
+sub _checkpointer
+{
+	my ($self) = @_;
+	my %children = $self->children;
+
+	return (grep { $children{$_} =~ /^postgres: .*checkpointer/ } keys %children)[0];
 }
 
 sub _log_tail
