@@ -52,6 +52,11 @@
 #define RETRY_INTERVAL	USECS_PER_MINUTE
 #define MAX_RETRIES		5		/* doublings of that */
 
+/* So long the command for the passphrase may take, in seconds. */
+#ifndef COMMAND_LIMIT			/* tests have a shorter one */
+#define COMMAND_LIMIT	60
+#endif
+
 /* Tasks of the worker, to be combined. */
 #define TASK_COMPARE	0x01	/* compare files with what is loaded */
 #define TASK_COMPLAIN	0x02	/* tell if they cannot be loaded */
@@ -434,6 +439,7 @@ compare_files(bool may_complain)
 	if (changed == NULL)
 		return OUTCOME_DONE;
 	advice = list_concat(pgtls_files_advice(), pgtls_files_advice_on_strength());
+	pgtls_check_command_limit = COMMAND_LIMIT;
 	pgtls_check_make(CHECK_FILES, &result);
 	if (pgtls_answer_unwanted)
 		return OUTCOME_NONE;
@@ -442,6 +448,8 @@ compare_files(bool may_complain)
 
 	if (!result.ok)
 	{
+		/* a command that hangs is no moment between two files */
+		may_complain = may_complain || pgtls_check_command_hung;
 		if (may_complain && is_news(add_hash(contents, result.error, strlen(result.error)), now))
 			ereport(LOG,
 					(errmsg("TLS files have changed, but the server could not load them: %s",

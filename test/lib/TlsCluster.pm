@@ -51,7 +51,8 @@ the end.
 
 =item PG_TLS_TIMEOUT
 
-seconds, the default of all deadlines, where servers are slow: 30 if not set.
+seconds, the default of all deadlines: 180 if not set.  Only what fails takes so
+long, so it is for the slowest machine.
 
 =item PG_TLS_TEMPLATE
 
@@ -82,7 +83,7 @@ use Time::HiRes qw(sleep time);
 
 use TlsPKI qw(spew);
 
-our $TIMEOUT = $ENV{PG_TLS_TIMEOUT} // 30;    # seconds, default of all deadlines
+our $TIMEOUT = $ENV{PG_TLS_TIMEOUT} // 180;    # seconds, default of all deadlines
 
 my %running;          # weak references to the started clusters
 my %ports;            # taken by this process
@@ -661,7 +662,14 @@ sub s_client_row
 
 =head1 WAITING, AND THE LOG
 
-=head2 $c->poll_until(sub { ... }, timeout => 30, what => 'the thing')
+=head2 $c->in_time($seconds, sub { my ($seconds) = @_; ... })
+
+For what ends, or begins, so many seconds after it is made, such as a certificate:
+the code makes it, and does what has to be done before.  If that took too long,
+it is called again, with more seconds.  Returns what the code returned, which is
+to be tested only then: it may have been too late.
+
+=head2 $c->poll_until(sub { ... }, timeout => 180, what => 'the thing')
 
 Calls the code until it returns something true, and returns that; undef, with a
 diagnostic message, after the deadline.  Also works on the class.
@@ -673,6 +681,28 @@ true, or false with a diagnostic message.  Errors of the query count as no
 match.
 
 =cut
+
+sub in_time
+{
+	my ($self, $seconds, $code) = @_;
+
+	while (1)
+	{
+		my $end = int(time) + $seconds;
+		my @result;
+		my $done = eval { @result = $code->($seconds); 1 };
+		my $error = $@;
+
+		if (time < $end)
+		{
+			die $error unless $done;    ## no critic (RequireCarping)
+			return wantarray ? @result : $result[0];
+		}
+		Test::More::note("too late after $seconds s, once more");
+		$seconds *= 3;
+		croak 'there is never time enough' if $seconds > $TIMEOUT;
+	}
+}
 
 sub poll_until
 {
@@ -775,7 +805,10 @@ sub _kill
 	foreach my $signal (qw(QUIT KILL))
 	{
 		last unless $self->postmaster_alive;
-		$self->kill_backend($self->pid, $signal);
+		# One that does not obey may have children that notice nothing.
+		my %children = $signal eq 'KILL' ? $self->children : ();
+
+		$self->kill_backend($_, $signal) for $self->pid, keys %children;
 		$self->poll_until(
 			sub { !$self->postmaster_alive },
 			timeout => $TIMEOUT,

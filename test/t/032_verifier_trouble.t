@@ -209,16 +209,16 @@ subtest 'no free worker slot' => sub {
 	unlink $c->tls('server.key');
 	system("openssl pkey -in '" . $pki->key('server') . "' -aes128 -passout pass:secret -out '" . $c->tls('server.key') . "'") == 0 or die;
 	chmod 0600, $c->tls('server.key');
-	$c->set_conf({ ssl_passphrase_command => "test -e '$dir/go' || sleep 1234569; echo secret",
+	$c->set_conf({ ssl_passphrase_command => "test -e '$dir/go' || sleep 1234569$$; echo secret",
 			ssl_passphrase_command_supports_reload => 'on' });
 	$s->send('SELECT ok FROM pg_tls_check()');
-	ok($c->poll_until(sub { $c->processes(qr/sleep 1234569/) }), 'the slot is taken');
+	ok($c->poll_until(sub { $c->processes(qr/sleep 1234569$$/) }), 'the slot is taken');
 	spew("$dir/go", '');
 	spew($c->tls('crl.pem'), $crl{revoked});
 	$c->query('SELECT pg_reload_conf()', unix => 1);
 	ok($c->poll_query('SELECT generation, verdicts_pending FROM pg_tls_status', '2|1', unix => 1), 'the verdict is pending');
 	is(verdict($c, $victim), 't|valid', 'and as it was');
-	kill 'TERM', $c->processes(qr/sleep 1234569/);
+	kill 'TERM', $c->processes(qr/sleep 1234569$$/);
 	$s->wait;
 	ok($c->poll_until(sub { verdict($c, $victim) eq 'f|revoked' }), 'until there is a slot');
 	$c->stop;

@@ -513,10 +513,13 @@ subtest 'a large CRL' => sub {
 	# Whatever ends the query ends the worker, however stuck it is: here stopped.
 	my $loop = 'DO $$ BEGIN LOOP PERFORM count(*) FROM pg_tls_crl_entries(); END LOOP; END $$';
 	my $stop_worker = sub {
+		my ($deadline) = @_;
+
 		$c->poll_until(
 			sub {
 				my ($pid) = workers();
 
+				return 'late' if time >= $deadline;
 				# not of a loop that has gone on to the next one
 				return unless $pid && kill('STOP', $pid);
 				# On a busy machine it has to wait for a processor to stop.
@@ -537,16 +540,24 @@ subtest 'a large CRL' => sub {
 	for my $way (sort keys %ways)
 	{
 		my ($do, $error) = @{ $ways{$way} };
-		my $other = $c->session(unix => 1);
+		my ($other, $worker);
 
-		$other->pid;
-		$other->query('SET statement_timeout = $$3s$$') if $way eq 'statement_timeout';
-		$other->send($loop);
-		my $worker = $stop_worker->();
-		ok($worker, "$way: the worker is stopped");
+		# Nothing but the timeout is to come before it does.
+		$c->in_time(3, sub {
+			my ($seconds) = @_;
+			my $deadline = time + $seconds;
+
+			kill 'CONT', $worker if $worker && $worker ne 'late';
+			$other = $c->session(unix => 1);
+			$other->pid;
+			$other->query("SET statement_timeout = '${seconds}s'") if $way eq 'statement_timeout';
+			$other->send($loop);
+			$worker = $stop_worker->($deadline);
+		});
+		like($worker, qr/^\d+$/, "$way: the worker is stopped");
 		$do->($other);
 		like(($other->wait)[2], $error, "$way: ends the query while its worker is stuck");
-		kill 'CONT', $worker if $worker;
+		kill 'CONT', $worker;
 		ok($c->poll_until(sub { !workers() }, what => 'the end of the worker'), "$way: and the worker");
 		is($other->query('SET statement_timeout = 0; SELECT count(*) FROM pg_tls_crl_entries()'), $n + 3, "$way: the next call works")
 		  if $other->alive;

@@ -96,7 +96,7 @@ subtest 'a verifier that fails while it ends sessions' => sub {
 
 		$inject->fail(defined $from_end ? (one => $n - $from_end) : (count => 0), who => 'pg_tls verifier', scope => 'all');
 		load_crl($revoked_crl);
-		ok($c->poll_until(sub { !$victim->alive }, timeout => 10), "$what: the session is ended");
+		ok($c->poll_until(sub { !$victim->alive }), "$what: the session is ended");
 		$inject->off;
 		$n //= $inject->calls;
 		$failures++ if $c->log_since($mark) =~ /ERROR:  out of memory/;
@@ -144,7 +144,7 @@ subtest 'a monitor that fails as it starts' => sub {
 		$inject->fail($i > 0 ? (one => $i) : (count => 0), who => 'pg_tls monitor', scope => 'all');
 		$c->start(env => $inject->env);
 		# memory is there again with the second allocation; a reload has it looked for
-		ok($c->poll_until(sub { $c->reload; $seen->() ne "\n" }, timeout => 8), "allocation $i: it is read");
+		ok($c->poll_until(sub { $c->reload; $seen->() ne "\n" }), "allocation $i: it is read");
 		$n //= $inject->calls;
 		$n = 6 if $n > 6;    # of its beginning
 		$inject->off;
