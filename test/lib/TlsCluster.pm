@@ -60,7 +60,8 @@ a directory in which the results of initdb are kept for the next test.
 
 =back
 
-The variables of libpq (C<PGHOST> and so on) are removed from the environment.
+The variables of libpq (C<PGHOST> and so on) are removed from the environment,
+and locale and time zone set to C and UTC.
 
 =cut
 
@@ -92,7 +93,8 @@ my %pg_config;
 my @crashes;          # what ended by a signal of its own, in words
 my $counter = 0;
 
-delete @ENV{ grep { /^PG[A-Z]/ } keys %ENV };
+delete @ENV{ 'LANGUAGE', grep { /^PG[A-Z]/ } keys %ENV };
+@ENV{qw(LC_ALL TZ)} = qw(C UTC);
 
 # An ordinary exit runs END and the destructors, a deadly signal would not.
 $SIG{$_} //= sub { exit 1 }

@@ -204,7 +204,7 @@ subtest 'sessions' => sub {
 	ok(!eval { $s->query('SELECT 1/0'); 1 }, '... and query dies of it');
 	ok($s->alive, '... but not the session');
 
-	$s->send('SELECT pg_sleep(30)');
+	$s->send('SELECT pg_sleep(600)');
 	ok( $c->poll_query(
 			'SELECT pg_cancel_backend(pid) FROM pg_stat_activity'
 			  . " WHERE state = 'active' AND pid = " . $s->pid, 't'),

@@ -35,7 +35,7 @@ my $c = TlsCluster->new(ssl => 1, pki => $pki, ca => "$dir/ca.pem", crl => "$dir
 	conf => { 'pg_tls.watch_interval' => '200ms' });
 
 $c->start;
-my $admin = $c->session(unix => 1, timeout => 60);
+my $admin = $c->session(unix => 1);
 $admin->query('CREATE EXTENSION pg_tls');
 
 # Columns of the row of a session.

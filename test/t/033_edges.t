@@ -42,7 +42,7 @@ sub start
 	$c = TlsCluster->new(name => $name, ssl => 1, pki => $pki, ca => $pki->crt('root'), crl => undef, %o,
 		conf => { 'pg_tls.watch_interval' => '200ms', %{ $o{conf} // {} } });
 	$c->start;
-	$admin = $c->session(unix => 1, timeout => 90);
+	$admin = $c->session(unix => 1);
 	$admin->query('CREATE EXTENSION pg_tls');
 }
 

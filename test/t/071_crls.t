@@ -37,7 +37,7 @@ $pki->crl_file("$dir/crls.pem", qw(root ended future forged stranger endedstrang
 my $c = TlsCluster->new(ssl => 1, pki => $pki, ca => "$dir/ca.pem", crl => "$dir/crls.pem");
 
 $c->start;
-my $s = $c->session(unix => 1, timeout => 120);
+my $s = $c->session(unix => 1);
 $s->query('CREATE EXTENSION pg_tls; SET timezone = UTC');
 
 # Another way to decimal than ours: PostgreSQL's arithmetic.
@@ -541,19 +541,25 @@ subtest 'a large CRL' => sub {
 	{
 		my ($do, $error) = @{ $ways{$way} };
 		my ($other, $worker);
-
-		# Nothing but the timeout is to come before it does.
-		$c->in_time(3, sub {
+		my $begin = sub {
 			my ($seconds) = @_;
 			my $deadline = time + $seconds;
 
-			kill 'CONT', $worker if $worker && $worker ne 'late';
+			if ($other)
+			{
+				kill 'CONT', $worker if $worker ne 'late';
+				$other->wait;
+			}
 			$other = $c->session(unix => 1);
 			$other->pid;
 			$other->query("SET statement_timeout = '${seconds}s'") if $way eq 'statement_timeout';
 			$other->send($loop);
 			$worker = $stop_worker->($deadline);
-		});
+		};
+
+		# Nothing but the timeout is to come before it does.
+		if ($way eq 'statement_timeout') { $c->in_time(3, $begin) }
+		else { $begin->($TlsCluster::TIMEOUT) }
 		like($worker, qr/^\d+$/, "$way: the worker is stopped");
 		$do->($other);
 		like(($other->wait)[2], $error, "$way: ends the query while its worker is stuck");

@@ -131,7 +131,7 @@ foreach my $way ('rename', 'in place', 'symbolic link')
 		{
 			$ways{$way}->($name, ++$n);
 			my $fp = fingerprint($name);
-			my $deadline = time + 60;
+			my $deadline = time + $TlsCluster::TIMEOUT;
 
 			# a client loop, until the new certificate is served
 			while (time < $deadline)
@@ -184,7 +184,7 @@ subtest 'each of the files' => sub {
 
 		spew("$dir/new", $text);
 		replace("$dir/new", $c->tls($file));
-		ok($c->poll_query("SELECT count(*) FROM pg_tls_files WHERE state = 'changed'", 0, unix => 1, timeout => 60), "$file: current");
+		ok($c->poll_query("SELECT count(*) FROM pg_tls_files WHERE state = 'changed'", 0, unix => 1), "$file: current");
 		sleep 3;    # a loop would take a second
 		cmp_ok($s->query('SELECT attempts FROM pg_tls_status') - $attempts, '<=', 1, "$file: one reload at most");
 	}
@@ -281,7 +281,7 @@ subtest 'a passphrase command that hangs, and fails' => sub {
 	replace($c->tls('enc.key'), $c->tls('server.key'));
 	$c->wait_for_log(qr/TLS files have changed, but the server could not load them/, $mark);
 	spew("$dir/vault", '');
-	ok($c->poll_query('SELECT server_fingerprint FROM pg_tls_status', fingerprint('two'), unix => 1, timeout => 150), 'it is tried again');
+	ok($c->poll_query('SELECT server_fingerprint FROM pg_tls_status', fingerprint('two'), unix => 1), 'it is tried again');
 	$c->set_conf({ ssl_passphrase_command => undef, ssl_passphrase_command_supports_reload => undef });
 	replace($pki->key('two'), $c->tls('server.key'));
 	$s->query('SELECT pg_tls_reload()');

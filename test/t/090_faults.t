@@ -206,8 +206,8 @@ subtest 'a worker in the middle of its work' => sub {
 };
 
 subtest 'a storm of signals' => sub {
-	my @sessions = map { $c->session(cert => $_, timeout => 120) } qw(alice bob);
-	my $reader = $c->session(unix => 1, timeout => 120);
+	my @sessions = map { $c->session(cert => $_) } qw(alice bob);
+	my $reader = $c->session(unix => 1);
 	my $mark = $c->log_mark;
 	my ($connected, $refused, $killed) = (0, 0, 0);
 

@@ -633,7 +633,7 @@ sub run_block
 	my $out = '';
 
 	local %ENV = (%ENV, %env);
-	IPC::Run::run($command, '<', \($language eq 'sh' ? '' : encode_utf8($text)), '>&', \$out, IPC::Run::timeout(60));
+	IPC::Run::run($command, '<', \($language eq 'sh' ? '' : encode_utf8($text)), '>&', \$out, IPC::Run::timeout($TlsCluster::TIMEOUT));
 	return ($? >> 8, decode_utf8($out) =~ s/ +$//mgr =~ s/\n+\z/\n/r =~ s/\A\n+//r);
 }
 
