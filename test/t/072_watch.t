@@ -352,7 +352,7 @@ subtest 'a passphrase command that hangs for long' => sub {
 	my $h = TlsCluster->new(name => 'hangs', ssl => 1, pki => $pki, server_cert => 'one', ca => "$dir/ca.pem", crl => undef,
 		preload => $variant->library, conf => { 'pg_tls.watch_interval' => '100ms', ssl_passphrase_command_supports_reload => 'on' });
 	my %sleeps = (obeys => "exec sleep 7654323$$", ignores => "trap '' TERM; exec sleep 7654324$$");
-	my $sleeps = qr/^sleep 765432[34]$$$/;
+	my $sleeps = qr/^sleep 765432[34]$$\z/;
 	my $hangs = sub {
 		my ($how) = @_;
 
