@@ -70,7 +70,7 @@ static StringInfoData out_message;
  * server along.
  */
 static void
-abandon_command(int signo)
+abandon_command(SIGNAL_ARGS)
 {
 	pid_t		worker = MyProcPid;
 

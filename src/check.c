@@ -95,7 +95,7 @@ refuse_passphrase(char *buf, int size, int rwflag, void *userdata)
 
 /* SIGALRM: the command for the passphrase takes too long. */
 static void
-end_command(int signo)
+end_command(SIGNAL_ARGS)
 {
 	int			save_errno = errno;
 

@@ -10,6 +10,8 @@
  * its key are never replaced at once, and until they fit together the dry run
  * fails, and nothing happens.  When it succeeds, and the files are still what
  * they were when it began, the server is asked to reload, or the log is told.
+ * A command for the passphrase that hangs is ended: nothing else would be
+ * looked at meanwhile.
  *
  * Another task of that worker is to warn of the end of what is loaded.
  *
