@@ -36,6 +36,9 @@
 /* So long a caller waits for a free worker slot. */
 #define START_LIMIT	(5 * USECS_PER_SEC)
 
+/* So long a command may take to end, in seconds. */
+#define COMMAND_GRACE	5
+
 /*
  * A record in a message: its length, and then, for each value, a byte that
  * says what it is, and the int64, or the string: a text or numeric, aligned, that
@@ -49,6 +52,7 @@ typedef uint32 RecordLength;
 
 /* State of the worker. */
 volatile sig_atomic_t pgtls_answer_unwanted = false;
+volatile sig_atomic_t pgtls_answer_in_command = false;	/* it waits for one */
 static shm_mq_handle *out_queue = NULL;
 static StringInfoData out_message;
 
@@ -59,9 +63,55 @@ static StringInfoData out_message;
  */
 
 /*
- * SIGTERM: nobody wants to know any more.  The worker is the
- * leader of its process group, and may be waiting for a command that it
- * started, so that has to end, too.
+ * SIGALRM: a command that was told to end has not.  Nothing gets a worker out
+ * of waiting for it, so the worker ends here, as core's own workers do at
+ * SIGTERM.  Its process group, of which it is the leader, is killed after it,
+ * by a child that is in another: a worker that is killed would take the whole
+ * server along.
+ */
+static void
+abandon_command(SIGNAL_ARGS)
+{
+	pid_t		worker = MyProcPid;
+
+	if (!pgtls_answer_in_command)
+		return;
+	if (fork() == 0)
+	{
+		(void) setsid();
+		for (int i = 0; i < 100 && getppid() == worker; i++)
+			pg_usleep(100000L);
+		if (getppid() != worker)
+			(void) kill(-worker, SIGKILL);
+		_exit(0);
+	}
+	ereport(FATAL,
+			(errcode(ERRCODE_ADMIN_SHUTDOWN),
+			 errmsg("terminating background worker \"%s\", since a command that it runs ignores SIGTERM",
+					MyBgworkerEntry->bgw_name),
+			 errhint("Mend the command of \"ssl_passphrase_command\".")));
+}
+
+/*
+ * The worker is the leader of its process group.  Have the others in it end:
+ * the commands that it started.  For signal handlers.
+ */
+void
+pgtls_answer_end_commands(void)
+{
+	pgtls_monitor_catch_sigterm(SIG_IGN);
+	kill(0, SIGTERM);
+	pgtls_monitor_catch_sigterm(pgtls_answer_terminate);
+	if (pgtls_answer_in_command)
+	{
+		pqsignal(SIGALRM, abandon_command);
+		alarm(COMMAND_GRACE);
+	}
+}
+
+/*
+ * SIGTERM: nobody wants to know any more.  The worker may be waiting for a
+ * command.
  */
 void
 pgtls_answer_terminate(int signo)
@@ -72,7 +122,7 @@ pgtls_answer_terminate(int signo)
 	{
 		pgtls_answer_unwanted = true;
 		pgtls_judge_stop = true;
-		kill(0, SIGTERM);
+		pgtls_answer_end_commands();
 	}
 	SetLatch(MyLatch);
 	errno = save_errno;

@@ -43,7 +43,9 @@ extern void pgtls_answer_add_row(Row *row, StringInfo record, const char *types)
 
 /* For the worker. */
 extern volatile sig_atomic_t pgtls_answer_unwanted;
+extern volatile sig_atomic_t pgtls_answer_in_command;
 extern void pgtls_answer_terminate(int signo);
+extern void pgtls_answer_end_commands(void);
 extern char pgtls_answer_begin(Datum arg);
 extern void pgtls_answer_check(void);
 extern void pgtls_answer_put(StringInfo record, const char *string);

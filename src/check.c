@@ -16,6 +16,7 @@
 #include "postgres.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "libpq/libpq.h"
 #include "postmaster/postmaster.h"
@@ -32,10 +33,13 @@
 
 bool		pgtls_check_without_passphrase = false;
 bool		pgtls_check_needs_passphrase = false;
+int			pgtls_check_command_limit = 0;
+volatile sig_atomic_t pgtls_check_command_hung = false;
 
 /* State of the worker. */
 static SSL_CTX *new_context = NULL;
 static openssl_tls_init_hook_typ next_tls_init = NULL;
+static pem_password_cb *next_passphrase = NULL;
 static bool reading_settings = false;
 static List *messages = NIL;	/* of char *, in TopMemoryContext */
 static List *config_errors = NIL;	/* those about the configuration file */
@@ -55,6 +59,8 @@ collect_message(ErrorData *edata)
 {
 	MemoryContext oldcontext;
 
+	if (edata->elevel >= FATAL)
+		return;					/* why the worker ends */
 	edata->output_to_server = false;
 	if (edata->message == NULL)
 		return;
@@ -87,13 +93,42 @@ refuse_passphrase(char *buf, int size, int rwflag, void *userdata)
 	return -1;
 }
 
+/* SIGALRM: the command for the passphrase takes too long. */
+static void
+end_command(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	pgtls_check_command_hung = true;
+	pgtls_answer_end_commands();
+	errno = save_errno;
+}
+
+/* Ask whom the server would ask, which is a command that may hang. */
+static int
+ask_passphrase(char *buf, int size, int rwflag, void *userdata)
+{
+	int			len;
+
+	pgtls_answer_in_command = true;
+	pqsignal(SIGALRM, end_command);
+	alarm(pgtls_check_command_limit);
+	len = next_passphrase(buf, size, rwflag, userdata);
+	alarm(0);
+	pgtls_answer_in_command = false;
+	return len;
+}
+
 /* openssl_tls_init_hook: take the context that is being loaded. */
 static void
 take_context(SSL_CTX *context, bool isServerStart)
 {
 	next_tls_init(context, isServerStart);
+	next_passphrase = SSL_CTX_get_default_passwd_cb(context);
 	if (pgtls_check_without_passphrase)
 		SSL_CTX_set_default_passwd_cb(context, refuse_passphrase);
+	else if (next_passphrase != NULL)
+		SSL_CTX_set_default_passwd_cb(context, ask_passphrase);
 	new_context = context;
 }
 
@@ -177,6 +212,9 @@ load(bool load_files, CheckResult *result)
 		result->ok = false;
 		new_context = NULL;
 		result->error = take_messages();
+		if (pgtls_check_command_hung)
+			result->error = psprintf("the command of \"ssl_passphrase_command\" has not ended within %d s",
+									 pgtls_check_command_limit);
 		if (result->error == NULL)
 			result->error = "the server gave no reason";
 	}

@@ -8,6 +8,8 @@
 #ifndef PGTLS_CHECK_H
 #define PGTLS_CHECK_H
 
+#include <signal.h>
+
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
@@ -35,6 +37,13 @@ typedef struct CheckResult
 /* In a worker: a passphrase is not to be asked for; and one would have been. */
 extern bool pgtls_check_without_passphrase;
 extern bool pgtls_check_needs_passphrase;
+
+/*
+ * In a worker: so many seconds the command for the passphrase may take, 0 for
+ * any; and it took longer, and was ended.
+ */
+extern int	pgtls_check_command_limit;
+extern volatile sig_atomic_t pgtls_check_command_hung;
 
 /* The files that a load reads, by the settings; empty or NULL where unset. */
 #define PGTLS_LOADED_FILES	5

@@ -10,6 +10,8 @@
  * its key are never replaced at once, and until they fit together the dry run
  * fails, and nothing happens.  When it succeeds, and the files are still what
  * they were when it began, the server is asked to reload, or the log is told.
+ * A command for the passphrase that hangs is ended: nothing else would be
+ * looked at meanwhile.
  *
  * Another task of that worker is to warn of the end of what is loaded: of all
  * of it once a day, and of what comes in between within the hour.  Whatever
@@ -74,6 +76,11 @@
 /* What cannot be loaded is tried again after this time, and then less often. */
 #define RETRY_INTERVAL	USECS_PER_MINUTE
 #define MAX_RETRIES		5		/* doublings of that */
+
+/* So long the command for the passphrase may take, in seconds. */
+#ifndef COMMAND_LIMIT			/* tests have a shorter one */
+#define COMMAND_LIMIT	60
+#endif
 
 /* Tasks of the worker, to be combined. */
 #define TASK_COMPARE	0x01	/* compare files with what is loaded */
@@ -561,6 +568,7 @@ compare_files(bool may_complain)
 	if (changed == NULL)
 		return OUTCOME_DONE;
 	advice = list_concat(pgtls_files_advice(), pgtls_files_advice_on_strength());
+	pgtls_check_command_limit = COMMAND_LIMIT;
 	pgtls_check_make(CHECK_FILES, &result);
 	if (pgtls_answer_unwanted)
 		return OUTCOME_NONE;
@@ -569,6 +577,8 @@ compare_files(bool may_complain)
 
 	if (!result.ok)
 	{
+		/* a command that hangs is no moment between two files */
+		may_complain = may_complain || pgtls_check_command_hung;
 		if (may_complain && claim_news(add_hash(contents, result.error, strlen(result.error))))
 			ereport(LOG,
 					(errmsg("TLS files have changed, but the server could not load them: %s",

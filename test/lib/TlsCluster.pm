@@ -25,6 +25,9 @@ Nothing here waits for a fixed time; whatever waits has a deadline.  Servers
 are stopped when their object goes away or the test ends, however it ends
 (except by SIGKILL), and their directories removed.
 
+A test fails at its end if one of its servers, or a process of one, was ended
+by a signal that neither C<kill_backend> sent nor this module.
+
 The environment:
 
 =over
@@ -48,7 +51,8 @@ the end.
 
 =item PG_TLS_TIMEOUT
 
-seconds, the default of all deadlines, where servers are slow: 30 if not set.
+seconds, the default of all deadlines: 180 if not set.  Only what fails takes so
+long, so it is for the slowest machine.
 
 =item PG_TLS_TEMPLATE
 
@@ -56,7 +60,8 @@ a directory in which the results of initdb are kept for the next test.
 
 =back
 
-The variables of libpq (C<PGHOST> and so on) are removed from the environment.
+The variables of libpq (C<PGHOST> and so on) are removed from the environment,
+and locale and time zone set to C and UTC.
 
 =cut
 
@@ -64,6 +69,7 @@ use strict;
 use warnings;
 
 use Carp qw(croak);
+use Config ();
 use Fcntl qw(SEEK_SET);
 use File::Basename qw(basename);
 use File::Path qw(make_path remove_tree);
@@ -78,15 +84,17 @@ use Time::HiRes qw(sleep time);
 
 use TlsPKI qw(spew);
 
-our $TIMEOUT = $ENV{PG_TLS_TIMEOUT} // 30;    # seconds, default of all deadlines
+our $TIMEOUT = $ENV{PG_TLS_TIMEOUT} // 180;    # seconds, default of all deadlines
 
 my %running;          # weak references to the started clusters
 my %ports;            # taken by this process
 my %templates;
 my %pg_config;
+my @crashes;          # what ended by a signal of its own, in words
 my $counter = 0;
 
-delete @ENV{ grep { /^PG[A-Z]/ } keys %ENV };
+delete @ENV{ 'LANGUAGE', grep { /^PG[A-Z]/ } keys %ENV };
+@ENV{qw(LC_ALL TZ)} = qw(C UTC);
 
 # An ordinary exit runs END and the destructors, a deadly signal would not.
 $SIG{$_} //= sub { exit 1 }
@@ -95,8 +103,16 @@ $SIG{PIPE} = 'IGNORE';    # a psql that is gone is noticed otherwise
 
 END
 {
-	local $?;    # the exit status of the test is not ours
-	foreach my $c (values %running) { $c->_kill if $c }
+	{
+		local $?;    # the exit status of the test is not ours
+		foreach my $c (values %running) { $c->_kill if $c }
+	}
+	# ... unless it is that of success.
+	if (@crashes)
+	{
+		Test::More::diag("not a success: $_") for @crashes;
+		$? ||= 1;    ## no critic (RequireLocalizedPunctuationVars)
+	}
 }
 
 =head1 THE SERVER
@@ -158,12 +174,15 @@ sub new
 		logfile => "$tmp/$name.log",
 		pki => $opts{pki},
 		conf => {},
+		sent => {},
+		examined => 0,
 	}, $class;
 
 	Test::More::note("$name: $tmp is kept") if $ENV{PG_TLS_KEEP};
 	if ($ENV{PG_TLS_LOGDIR})
 	{
 		$self->{logfile} = "$ENV{PG_TLS_LOGDIR}/" . basename($0, '.t') . "-$name.log";
+		$self->{examined} = $self->log_mark;
 	}
 
 	# The path of a socket has about 100 bytes.
@@ -254,6 +273,7 @@ sub start
 		POSIX::_exit(127);
 	}
 	$self->{pid} = $pid;
+	$self->{sent} = {};
 	weaken($running{$self} = $self);
 
 	# The last line of the file is "ready", after "starting".
@@ -265,7 +285,11 @@ sub start
 		timeout => 2 * $TIMEOUT,
 		what => "the start of $self->{name}") // 'stuck';
 
-	return 1 if $up eq 'ready';
+	if ($up eq 'ready')
+	{
+		$self->{checkpointer} = $self->_checkpointer;
+		return 1;
+	}
 	$self->_kill;
 	return 0 if $opts{fail_ok};
 	croak "$self->{name} did not start:\n" . $self->_log_tail($mark);
@@ -277,6 +301,7 @@ sub stop
 	my %signals = (smart => 'TERM', fast => 'INT', immediate => 'QUIT');
 
 	return 1 unless $self->postmaster_alive;
+	$self->_look_for_restart;
 	kill $signals{ $mode // 'fast' } // croak("mode $mode"), $self->pid;
 
 	my $done = $self->poll_until(
@@ -363,8 +388,9 @@ sub set_ident
 
 =head2 $c->postmaster_alive, kill_backend($pid, $signal), memory_kb($pid), children, processes(qr/.../)
 
-Signal is C<KILL> by default; memory is the resident set, undef for a process
-that is gone.  children gives the titles of the server's processes (as ps shows
+Signal is C<KILL> by default; a process of the server, the postmaster included,
+that ends by a signal sent otherwise fails the test.  Memory is the resident
+set, undef for a process that is gone.  children gives the titles of the server's processes (as ps shows
 them), by process id.  processes finds others, by their command lines.
 
 =cut
@@ -373,9 +399,13 @@ sub postmaster_alive
 {
 	my ($self) = @_;
 
+	local $?;
 	return 0 unless $self->{pid};
-	return 1 if $self->{owner} != $$ || waitpid($self->{pid}, WNOHANG) == 0;
-	delete $self->{pid};
+
+	my $ended = $self->{owner} != $$ ? 0 : waitpid $self->{pid}, WNOHANG;
+
+	return 1 if $ended == 0;
+	$self->_look_for_crashes(delete $self->{pid}, $ended == -1 ? 0 : $? & 127);
 	return 0;
 }
 
@@ -383,7 +413,9 @@ sub kill_backend
 {
 	my ($self, $pid, $signal) = @_;
 
-	return kill $signal // 'KILL', $pid;
+	$signal //= 'KILL';
+	$self->{sent}{"$pid $signal"} = 1;
+	return kill $signal, $pid;
 }
 
 sub memory_kb
@@ -395,23 +427,26 @@ sub memory_kb
 
 sub _commands
 {
-	return map { /(\d+)/ => _slurp("$_/cmdline") =~ s/[\0\s]*\z//r =~ tr/\0/ /r } glob '/proc/[0-9]*';
+	return map { $_ => _slurp("/proc/$_/cmdline") =~ s/[\0\s]*\z//r =~ tr/\0/ /r } @_;
 }
+
+sub _all_processes { return map { /(\d+)/ } glob '/proc/[0-9]*' }
 
 sub children
 {
 	my ($self) = @_;
-	my %commands = _commands();
-	my $parent = $self->pid // 0;
+	my $parent = $self->pid // return;
+	my $list = "/proc/$parent/task/$parent/children";
 
-	return map { $_ => $commands{$_} }
-	  grep { _slurp("/proc/$_/stat") =~ /\A\d+ \(.*\) \S $parent /s } keys %commands;
+	# Not all kernels have that, which is quicker than whatever we look for.
+	return _commands(split ' ', _slurp($list)) if -e $list;
+	return _commands(grep { _slurp("/proc/$_/stat") =~ /\A\d+ \(.*\) \S $parent /s } _all_processes());
 }
 
 sub processes
 {
 	my ($self, $regex) = @_;
-	my %commands = _commands();
+	my %commands = _commands(_all_processes());
 
 	return grep { $_ != $$ && $commands{$_} =~ $regex } keys %commands;
 }
@@ -632,7 +667,14 @@ sub s_client_row
 
 =head1 WAITING, AND THE LOG
 
-=head2 $c->poll_until(sub { ... }, timeout => 30, what => 'the thing')
+=head2 $c->in_time($seconds, sub { my ($seconds) = @_; ... })
+
+For what ends, or begins, so many seconds after it is made, such as a certificate:
+the code makes it, and does what has to be done before.  If that took too long,
+it is called again, with more seconds.  Returns what the code returned, which is
+to be tested only then: it may have been too late.
+
+=head2 $c->poll_until(sub { ... }, timeout => 180, what => 'the thing')
 
 Calls the code until it returns something true, and returns that; undef, with a
 diagnostic message, after the deadline.  Also works on the class.
@@ -644,6 +686,28 @@ true, or false with a diagnostic message.  Errors of the query count as no
 match.
 
 =cut
+
+sub in_time
+{
+	my ($self, $seconds, $code) = @_;
+
+	while (1)
+	{
+		my $end = int(time) + $seconds;
+		my @result;
+		my $done = eval { @result = $code->($seconds); 1 };
+		my $error = $@;
+
+		if (time < $end)
+		{
+			die $error unless $done;    ## no critic (RequireCarping)
+			return wantarray ? @result : $result[0];
+		}
+		Test::More::note("too late after $seconds s, once more");
+		$seconds *= 3;
+		croak 'there is never time enough' if $seconds > $TIMEOUT;
+	}
+}
 
 sub poll_until
 {
@@ -742,16 +806,63 @@ sub _kill
 
 	delete $running{$self} unless ${^GLOBAL_PHASE} eq 'DESTRUCT';
 	return if $self->{owner} != $$;    # a forked child ends: not its server
+	$self->_look_for_restart if $self->postmaster_alive;
 	foreach my $signal (qw(QUIT KILL))
 	{
 		last unless $self->postmaster_alive;
-		kill $signal, $self->pid;
+		# One that does not obey may have children that notice nothing.
+		my %children = $signal eq 'KILL' ? $self->children : ();
+
+		$self->kill_backend($_, $signal) for $self->pid, keys %children;
 		$self->poll_until(
 			sub { !$self->postmaster_alive },
-			timeout => 10,
+			timeout => $TIMEOUT,
 			what => "the death of $self->{name} by SIG$signal");
 	}
 	return;
+}
+
+# The server has ended: by what signal, and which of its processes before?  Each
+# whose end makes the server restart is told of in its log.
+sub _look_for_crashes
+{
+	my ($self, $postmaster, $signal) = @_;
+	my @names = split ' ', $Config::Config{sig_name};
+	my %ends = _slurp($self->logfile, $self->{examined}) =~ /\(PID (\d+)\) was terminated by signal (\d+)/g;
+
+	$self->{examined} = $self->log_mark;
+	$ends{$postmaster} = $signal if $signal;
+	foreach my $pid (sort { $a <=> $b } keys %ends)
+	{
+		my $name = $names[ $ends{$pid} ];
+
+		push @crashes,
+		  ($pid == $postmaster ? 'the postmaster' : 'a process')
+		  . " of server $self->{name} (PID $pid) was ended by SIG$name, which the test did not send"
+		  unless $self->{sent}{"$pid $name"};
+	}
+	return;
+}
+
+# The server is about to be stopped: has it restarted by itself, and only not
+# said so, in English, in its log?  Every crash ends the checkpointer, too.
+sub _look_for_restart
+{
+	my ($self) = @_;
+	my $was = delete $self->{checkpointer};
+	my $is = $self->_checkpointer;
+
+	push @crashes, "server $self->{name} has restarted after a crash"
+	  if $was && $is && $was != $is && !grep { / (?:KILL|QUIT|ABRT|SEGV)$/ } keys %{ $self->{sent} };
+	return;
+}
+
+sub _checkpointer
+{
+	my ($self) = @_;
+	my %children = $self->children;
+
+	return (grep { $children{$_} =~ /^postgres: .*checkpointer/ } keys %children)[0];
 }
 
 sub _log_tail

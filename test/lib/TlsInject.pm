@@ -75,7 +75,13 @@ The environment for the server.
 
 =cut
 
-sub env { return { LD_PRELOAD => $_[0]{library}, PG_TLS_INJECT => $_[0]{file} } }
+sub env
+{
+	my ($self) = @_;
+
+	# Beside what the caller of the test has there.
+	return { LD_PRELOAD => join(' ', grep { defined } $self->{library}, $ENV{LD_PRELOAD}), PG_TLS_INJECT => $self->{file} };
+}
 
 =head2 $inject->fail(one => 3, who => 'login', scope => 'openssl')
 

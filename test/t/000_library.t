@@ -204,7 +204,7 @@ subtest 'sessions' => sub {
 	ok(!eval { $s->query('SELECT 1/0'); 1 }, '... and query dies of it');
 	ok($s->alive, '... but not the session');
 
-	$s->send('SELECT pg_sleep(30)');
+	$s->send('SELECT pg_sleep(600)');
 	ok( $c->poll_query(
 			'SELECT pg_cancel_backend(pid) FROM pg_stat_activity'
 			  . " WHERE state = 'active' AND pid = " . $s->pid, 't'),
@@ -292,20 +292,32 @@ subtest 'failures' => sub {
 
 # A test that dies, is interrupted, or forks: what becomes of the server?
 subtest 'ends' => sub {
+	my $err;
 	my $child = sub {
 		my ($end) = @_;
 		my $out = '';
 		my $perl = <<'END' . $end;
 			BEGIN { delete $SIG{INT} }    # which a shell's background job ignores
+			use Test::More;
 			use TlsCluster;
 			my $c = TlsCluster->new(name => 'child', preload => '');
+			my $query = sub { $c->query($_[0], ssl => 'disable') };
+			my $crash = sub {
+				my ($kill, $pid, $is_over) = @_;
+				my $s = $c->session(ssl => 'disable');
+				my $ended = $s->pid;
+				$kill->($pid // $ended);
+				$c->poll_until($is_over // sub { !kill(0, $ended) && eval { $query->('SELECT 1') } });
+				ok(1);
+				done_testing;
+			};
 			$c->start;
 			$| = 1;
 			print $c->pid, ' ', $c->datadir, "\n";
 END
 
 		IPC::Run::run([ $^X, (map { "-I$_" } @INC), '-e', $perl ],
-			'<', \undef, '>', \$out, '2>', \my $err);
+			'<', \undef, '>', \$out, '2>', \$err);
 
 		my $status = $?;
 		my ($pid, $data) = split ' ', $out;
@@ -322,6 +334,19 @@ END
 	is( $child->(
 			'my $f = fork; exit 0 if !$f; waitpid $f, 0; exit($c->query("SELECT 5", ssl => "disable"))'),
 		5, 'a fork does not stop the server');
+
+	# All tests pass, and a server crashed.
+	my $segv = 'sub { kill SEGV => $_[0] }';
+
+	is($child->("\$crash->($segv)"), 1, 'a session that crashes');
+	like($err, qr/^# not a success: a process of server child \(PID \d+\) was ended by SIGSEGV, which the test did not send$/m, '... is told of');
+	is($child->("\$crash->($segv, \$c->pid, sub { !\$c->postmaster_alive })"), 1, 'a postmaster that crashes');
+	like($err, qr/^# not a success: the postmaster of server child \(PID \d+\) was ended by SIGSEGV, /m, '... is told of');
+	is($child->("\$query->(q(ALTER SYSTEM SET log_min_messages = panic)); \$query->('SELECT pg_reload_conf()');"
+				. ' $c->poll_until(sub { $query->("SHOW log_min_messages") eq "panic" });'
+				. " \$crash->($segv); \$c->stop; undef \$c"), 1, 'a crash that the log does not tell of');
+	like($err, qr/^# not a success: server child has restarted after a crash$/m, '... is told of');
+	is($child->('$crash->(sub { $c->kill_backend($_[0]) })'), 0, 'a session that the test kills');
 };
 
 ok($c->stop, 'stop');

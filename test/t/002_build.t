@@ -56,7 +56,7 @@ OpenSSL_version_num(void)
 END
 system("cc -shared -fPIC -o $dir/other.so $dir/other.c") == 0 or die;
 my $c = TlsCluster->new(ssl => 1, pki => TlsPKI->default_set("$dir/pki"));
-my %other = (LD_PRELOAD => "$dir/other.so");
+my %other = (LD_PRELOAD => join ' ', grep { defined } "$dir/other.so", $ENV{LD_PRELOAD});
 
 ok(!$c->start(fail_ok => 1, env => \%other), 'does not start with another OpenSSL');
 like($c->log_text, qr/FATAL:  pg_tls was built for another major version of OpenSSL than the server's\n.*DETAIL:  The server uses OpenSSL 9\.1, and pg_tls was built with the headers of OpenSSL \d.*\n.*HINT:  Build/,

@@ -166,15 +166,19 @@ subtest 'the chain that the server verifies to send it is another matter' => sub
 };
 
 subtest 'the clock' => sub {
-	$pki->cert('brief', issuer => 'int', not_after => 6);
-	my $brief = $c->session(cert => 'brief');
 	my $long = $c->session(cert => 'year');
 	my $column = sub {
 		return $c->query("SELECT $_[1] FROM pg_stat_tls WHERE pid = " . $_[0]->pid, unix => 1);
 	};
+	my ($brief, $acceptable, $until) = $c->in_time(6, sub {
+		$pki->cert('brief', issuer => 'int', not_after => $_[0]);
+		my $s = $c->session(cert => 'brief');
 
-	is($column->($brief, 'acceptable'), 't', 'still acceptable');
-	is($column->($brief, 'valid_until'), end_of('brief'), '... for a while');
+		return ($s, map { $column->($s, $_) } 'acceptable', 'valid_until');
+	});
+
+	is($acceptable, 't', 'still acceptable');
+	is($until, end_of('brief'), '... for a while');
 	ok($c->poll_until(sub { $column->($brief, 'acceptable') eq 'f' }), 'no longer');
 	is($column->($brief, 'clock_timestamp() >= client_not_after'), 't', 'not before its end');
 	is($column->($brief, 'chain_status, chain_error, crl_status'), 'expired|certificate has expired (depth 0)|good', 'says why');
@@ -183,14 +187,18 @@ subtest 'the clock' => sub {
 	is($column->($long, 'acceptable'), 't', 'and so does the other');
 
 	# Now the CRLs run out.
-	my $generation = generation();
+	my ($crl, $status) = $c->in_time(6, sub {
+		my $generation = generation();
 
-	$pki->crl('int', next_update => 6);
-	$pki->crl_file($c->tls('crls.pem'), 'root', 'int', 'weakroot');
-	reload_tls(until => sub { generation() > $generation });
-	my $crl = $c->session(cert => 'year');
+		$pki->crl('int', next_update => $_[0]);
+		$pki->crl_file($c->tls('crls.pem'), 'root', 'int', 'weakroot');
+		reload_tls(until => sub { generation() > $generation });
+		my $s = $c->session(cert => 'year');
 
-	is($column->($crl, 'acceptable, crl_status'), 't|good', 'a CRL that runs out soon');
+		return ($s, $column->($s, 'acceptable, crl_status'));
+	});
+
+	is($status, 't|good', 'a CRL that runs out soon');
 	ok($c->poll_until(sub { $column->($crl, 'acceptable') eq 'f' }), 'has run out');
 	is($column->($crl, 'chain_status, chain_error, crl_status'), 'valid|CRL has expired (depth 0)|expired', 'says why');
 	isnt(($c->psql('SELECT 1', cert => 'year'))[0], 0, 'and a new connection is refused');
@@ -198,26 +206,30 @@ subtest 'the clock' => sub {
 
 # Further up in the chain; the keys are those of certificates that end soon.
 subtest 'the clock of CAs' => sub {
-	my @sign = ([ 'briefint', issuer => 'root', not_after => 7 ], [ 'briefroot', not_after => 7 ]);
 	my %depth = (underint => 1, underroot => 2, month => undef);
-	my $generation = generation();
+	my %open;
+	my $column = sub { return $c->query("SELECT $_[1] FROM pg_stat_tls WHERE pid = " . $open{ $_[0] }->pid, unix => 1) };
 
 	$pki->ca('briefint', issuer => 'root');
 	$pki->ca('briefroot');
 	$pki->ca('lastingint', issuer => 'briefroot');
 	$pki->cert('underint', issuer => 'briefint');
 	$pki->cert('underroot', issuer => 'lastingint');
-	$pki->sign_again(@$_) for @sign;
-	$pki->bundle($c->tls('ca.crt'), 'root', 'briefroot');
 	$c->set_conf({ ssl_crl_file => '' });
-	reload_tls(until => sub { generation() > $generation });
+	my ($underint, $underroot, %acceptable) = $c->in_time(7, sub {
+		my $generation = generation();
 
-	my %open = map { $_ => $c->session(cert => $_) } keys %depth;
-	my $column = sub { return $c->query("SELECT $_[1] FROM pg_stat_tls WHERE pid = " . $open{ $_[0] }->pid, unix => 1) };
+		$pki->sign_again('briefint', issuer => 'root', not_after => $_[0]);
+		$pki->sign_again('briefroot', not_after => $_[0]);
+		$pki->bundle($c->tls('ca.crt'), 'root', 'briefroot');
+		reload_tls(until => sub { generation() > $generation });
+		%open = map { $_ => $c->session(cert => $_) } keys %depth;
+		return ((map { $column->($_, 'valid_until') } 'underint', 'underroot'), map { $_ => $column->($_, 'acceptable') } keys %depth);
+	});
 
-	is($column->($_, 'acceptable'), 't', "$_: still acceptable") for sort keys %open;
-	is($column->('underint', 'valid_until'), end_of('briefint'), 'until the intermediate CA ends');
-	is($column->('underroot', 'valid_until'), end_of('briefroot'), 'until the root ends');
+	is($acceptable{$_}, 't', "$_: still acceptable") for sort keys %open;
+	is($underint, end_of('briefint'), 'until the intermediate CA ends');
+	is($underroot, end_of('briefroot'), 'until the root ends');
 	foreach my $name (grep { $depth{$_} } sort keys %depth)
 	{
 		ok($c->poll_until(sub { $column->($name, 'acceptable') eq 'f' }), "$name: no longer");
@@ -238,7 +250,7 @@ subtest 'the moment of the handshake' => sub {
 	my $run = IPC::Run::start(
 		[ $ENV{OPENSSL} // 'openssl', 's_client', '-connect', '127.0.0.1:' . $c->port, qw(-starttls postgres -tls1_2 -ign_eof -nocommands),
 			'-cert', $pki->crt('month'), '-key', $pki->key('month'), '-cert_chain', $pki->chain('month') ],
-		'<', \$in, '>&', \$out, IPC::Run::timeout(30));
+		'<', \$in, '>&', \$out, IPC::Run::timeout($TlsCluster::TIMEOUT));
 
 	# In TLS 1.2, it is the server that finishes.
 	$run->pump until $out =~ /Verify return code/;

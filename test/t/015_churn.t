@@ -54,7 +54,7 @@ sub churn
 	} @certs;
 	my $reader = $c->session(unix => 1);
 	my ($readings, $rows, $torn, $example) = (0, 0, 0, '');
-	my $deadline = time + 120;
+	my $deadline = time + 10 * $TlsCluster::TIMEOUT;
 
 	while (grep { $_->{run}->pumpable } @clients)
 	{

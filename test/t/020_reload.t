@@ -336,7 +336,7 @@ subtest 'passphrase command' => sub {
 	ok($c->poll_query('SELECT active, generation, reloadable FROM pg_tls_status', 't|3|t', unix => 1), 'it is slow');
 
 	# A dry run can be cancelled while the command hangs, and leaves nothing.
-	$c->set_conf({ ssl_passphrase_command => 'sleep 1234567; echo secret' });
+	$c->set_conf({ ssl_passphrase_command => "sleep 1234567$$; echo secret" });
 	my $s = $c->session(unix => 1);
 	my $pid = $s->pid;
 
@@ -353,7 +353,7 @@ subtest 'passphrase command' => sub {
 	like($err, qr/timed out in the dry run/, 'timeout of pg_tls_reload');
 	ok($c->poll_until(sub { my %children = $c->children; !grep { /pg_tls check/ } values %children }),
 		'no worker is left');
-	ok($c->poll_until(sub { !$c->processes(qr/sleep 1234567/) }), 'nor the command');
+	ok($c->poll_until(sub { !$c->processes(qr/sleep 1234567$$/) }), 'nor the command');
 	ok($s->alive, 'the session goes on');
 	is($c->query('SELECT active, generation, attempts, failures FROM pg_tls_status', unix => 1), 't|3|4|1', 'status');
 	$c->stop;

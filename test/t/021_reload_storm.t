@@ -161,7 +161,7 @@ foreach my $s (@sessions)
 }
 
 # Killing the worker of a dry run is a crash like another.
-$c->set_conf({ ssl_passphrase_command => 'sleep 1234568; echo secret', ssl_passphrase_command_supports_reload => 'on' });
+$c->set_conf({ ssl_passphrase_command => "sleep 1234568$$; echo secret", ssl_passphrase_command_supports_reload => 'on' });
 unlink $c->tls('server.key');
 system("openssl pkey -in '" . $pki->key('last') . "' -aes128 -passout pass:secret -out '" . $c->tls('server.key') . "'") == 0 or die;
 chmod 0600, $c->tls('server.key');
@@ -177,7 +177,7 @@ ok($c->poll_until(sub {
 }), 'the dry run waits for the passphrase');
 $c->kill_backend($worker);
 ok($c->wait_for_log(qr/ready to accept connections/, $mark), 'restarted');
-kill 'TERM', $c->processes(qr/sleep 1234568/);
+kill 'TERM', $c->processes(qr/sleep 1234568$$/);
 ok($c->poll_query('SELECT active, generation FROM pg_tls_status', "t|$generation", unix => 1), 'the state is right');
 $c->set_conf({ ssl_passphrase_command => 'echo secret' });
 is($c->query('SELECT ok, generation FROM pg_tls_reload()', unix => 1), 't|' . ($generation + 1), 'and reloads work');

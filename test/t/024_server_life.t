@@ -76,7 +76,7 @@ sub life
 	# All children anew, from the same postmaster.
 	my $mark = $c->log_mark;
 
-	kill 'QUIT', $session->pid;
+	$c->kill_backend($session->pid, 'QUIT');
 	ok($c->wait_for_log(qr/ready to accept connections/, $mark), "$name: restarts after a crash");
 	ok($c->poll_query('SELECT 1', '1', cert => 'alice'), "$name: serves after it");
 	is(reload_and_connect($c, "$name: one more reload"), 1, "$name: ... and reloads");

@@ -16,7 +16,7 @@ plan skip_all => 'auth_delay is not installed' unless -f TlsCluster->pg_config('
 
 my $dir = File::Temp->newdir;
 my $pki = TlsPKI->new("$dir/pki");
-my $DELAY = 1;    # seconds
+my $DELAY = 2;    # seconds
 
 $pki->ca('root');
 $pki->cert('server', issuer => 'root', kind => 'server', san => ['DNS:localhost']);
@@ -42,17 +42,23 @@ foreach my $preload ('auth_delay, pg_tls', 'pg_tls, auth_delay')
 		my $reader = $c->session(unix => 1);
 		my $begin = time;
 		my ($out, $readings, $most) = ('', 0, 0);
+		my $is_held = sub {
+			my %children = $c->children;
+
+			return grep { /\bscram\b.* authentication$/ } values %children;
+		};
 		my $run = IPC::Run::start(
 			[ TlsCluster->pg_config('bindir') . '/psql', '-Xc', 'SELECT 1',
 				$c->connstr(user => 'scram', password => 'wrong', cert => 'client') ],
-			'<', \undef, '>&', \$out, IPC::Run::timeout(30));
+			'<', \undef, '>&', \$out, IPC::Run::timeout($TlsCluster::TIMEOUT));
 
 		while ($run->pumpable)
 		{
+			my $was_held = $is_held->();
 			my $rows = $reader->query('SELECT count(*) FROM pg_stat_tls');
 
 			$most = $rows if $rows > $most;
-			$readings++;
+			$readings++ if $was_held && $is_held->();
 			sleep 0.01;
 			$run->pump_nb;
 		}
@@ -60,7 +66,7 @@ foreach my $preload ('auth_delay, pg_tls', 'pg_tls, auth_delay')
 		like($out, qr/password authentication failed/, 'a wrong password');
 		cmp_ok(time - $begin, '>=', $DELAY, '... is held');
 		is($most, 1, "... and has no row meanwhile, in $readings readings");
-		cmp_ok($readings, '>', 10, '... which are enough to see one');
+		cmp_ok($readings, '>', 0, '... of which there are some');
 		undef $reader;
 		$c->stop;
 	};

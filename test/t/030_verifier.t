@@ -35,7 +35,7 @@ my $c = TlsCluster->new(ssl => 1, pki => $pki, ca => "$dir/ca.pem", crl => "$dir
 	conf => { 'pg_tls.watch_interval' => '200ms' });
 
 $c->start;
-my $admin = $c->session(unix => 1, timeout => 60);
+my $admin = $c->session(unix => 1);
 $admin->query('CREATE EXTENSION pg_tls');
 
 # Columns of the row of a session.
@@ -177,13 +177,16 @@ story('CRL by a wrong key',
 # These run out by themselves: nobody reloads anything.
 subtest 'a certificate ends' => sub {
 	files();
-	$pki->cert('short', issuer => 'int', not_after => 4);
 	$admin->query('SELECT ok FROM pg_tls_reload()');
-	my $victim = $c->session(cert => 'short');
 	my $other = $c->session(cert => 'same');
+	my ($victim, $before, $until) = $c->in_time(4, sub {
+		$pki->cert('short', issuer => 'int', not_after => $_[0]);
+		my $s = $c->session(cert => 'short');
 
-	is(verdict($victim), 't|valid|good', 'valid');
-	my $until = verdict($victim, 'valid_until');
+		return ($s, verdict($s), verdict($s, 'valid_until'));
+	});
+
+	is($before, 't|valid|good', 'valid');
 	is($until, verdict($victim, "client_not_after + @{[ $pki->last_second ]} * interval '1 s'"), 'until its end');
 	becomes($victim, 'f|expired|good', 'at its end');
 	like(verdict($victim, 'chain_error'), qr/^certificate has expired \(depth 0\)/, 'error');
@@ -197,14 +200,17 @@ SKIP:
 	skip 'OpenSSL 1.1.1 cannot make such CRLs', 3 if $old_openssl;
 
 	subtest 'a CRL ends' => sub {
-		files('crl.pem' => crls(qw(root otherroot int2))
-			  . slurp($pki->crl('int', revoked => [], next_update => 5, out => "$dir/short.crl")));
-		is($admin->query('SELECT ok FROM pg_tls_reload()'), 't', 'loaded');
-		my $victim = $c->session(cert => 'same');
 		my $other = $c->session(cert => 'bystander');
+		my ($victim, $before, $until) = $c->in_time(5, sub {
+			files('crl.pem' => crls(qw(root otherroot int2))
+				  . slurp($pki->crl('int', revoked => [], next_update => $_[0], out => "$dir/short.crl")));
+			$admin->query('SELECT pg_tls_reload()');
+			my $s = $c->session(cert => 'same');
 
-		becomes($victim, 't|valid|good', 'before');
-		my $until = verdict($victim, 'valid_until');
+			return ($s, verdict($s), verdict($s, 'valid_until'));
+		});
+
+		is($before, 't|valid|good', 'before');
 		becomes($victim, 'f|valid|expired', 'at its end');
 		like(verdict($victim, 'chain_error'), qr/^CRL has expired \(depth 0\)/, 'error');
 		ok($c->poll_until(sub { verdict($victim, "checked_at >= '$until'") eq 't' }), 'it was judged again');
@@ -218,22 +224,36 @@ SKIP:
 	subtest 'a CRL begins' => sub {
 		my $victim = $c->session(cert => 'same');
 
-		files('crl.pem' => crls(qw(root otherroot int2))
-			  . slurp($pki->crl('int', revoked => [], last_update => 5, next_update => $DAY, out => "$dir/future.crl")));
-		is($admin->query('SELECT ok FROM pg_tls_reload()'), 't', 'loaded');
-		becomes($victim, 'f|valid|invalid', 'too early');
-		like(verdict($victim, 'chain_error'), qr/^CRL is not yet valid \(depth 0\)/, 'error');
+		my ($early, $error) = $c->in_time(5, sub {
+			my ($seconds) = @_;
+			my $end = time + $seconds;
+			my $last;
+
+			files('crl.pem' => crls(qw(root otherroot int2))
+				  . slurp($pki->crl('int', revoked => [], last_update => $seconds, next_update => $DAY, out => "$dir/future.crl")));
+			$admin->query('SELECT pg_tls_reload()');
+			$c->poll_until(sub { ($last = verdict($victim)) eq 'f|valid|invalid' || time > $end });
+			return ($last, verdict($victim, 'chain_error'));
+		});
+
+		is($early, 'f|valid|invalid', 'too early');
+		like($error, qr/^CRL is not yet valid \(depth 0\)/, 'error');
 		becomes($victim, 't|valid|good', 'by itself');
 		is(($c->psql('SELECT 1', cert => 'same'))[0], 0, 'as for a new connection');
 	};
 
 	subtest 'a session ends with its certificate' => sub {
 		files();
-		$pki->sign_again('short', not_after => 4);
 		$c->set_conf({ 'pg_tls.invalid_sessions' => 'terminate' });
 		is($admin->query('SELECT ok FROM pg_tls_reload()'), 't', 'loaded');
-		my $victim = $c->session(cert => 'short');
 		my $other = $c->session(cert => 'same');
+		my $victim = $c->in_time(4, sub {
+			$pki->sign_again('short', not_after => $_[0]);
+			my $s = $c->session(cert => 'short');
+
+			die $s->error unless $s->connected;
+			return $s;
+		});
 
 		ok($c->poll_until(sub { verdict($victim) eq '' }), 'it ends');
 		my (undef, undef, $err) = $victim->try_query('SELECT 1');

@@ -121,7 +121,7 @@ my $c = TlsCluster->new(ssl => 1, pki => $pki, ca => "$dir/ca.pem", crl => "$dir
 	conf => { max_connections => 60 });
 
 $c->start;
-my $admin = $c->session(unix => 1, timeout => 60);
+my $admin = $c->session(unix => 1);
 $admin->query('CREATE EXTENSION pg_tls');
 
 sub load

@@ -43,7 +43,7 @@ sub start
 	$c = TlsCluster->new(name => $name, ssl => 1, pki => $pki, ca => $pki->crt('root'), crl => undef, %o,
 		conf => { 'pg_tls.watch_interval' => '200ms', %{ $o{conf} // {} } });
 	$c->start;
-	$admin = $c->session(unix => 1, timeout => 90);
+	$admin = $c->session(unix => 1);
 	$admin->query('CREATE EXTENSION pg_tls');
 }
 
@@ -171,22 +171,35 @@ subtest 'a full arena, and a CRL that is replaced' => sub {
 	my $crls = $c->datadir . '/crls';
 
 	mkdir $crls or die;
-	spew("$crls/$hash.r0", crl('a', next_update => 12));
+	spew("$crls/$hash.r0", $empty);
 	$c->set_conf({ ssl_crl_dir => 'crls' });
 	load();
-	my @sessions = map { $c->session(cert => "large$_") } 1 .. 4;
-	my ($refused, $missing) = split /\|/, $admin->query('SELECT chains_refused, chains_missing FROM pg_tls_status');
+	my @sessions;
+	my $replace = sub {
+		spew("$crls/new", @_);
+		rename "$crls/new", "$crls/$hash.r0" or die;
+	};
+	my ($refused, $missing, $finding, $acceptable, $end) = $c->in_time(12, sub {
+		$_->close for splice @sessions;
+		$c->poll_query('SELECT chains_missing FROM pg_tls_status', '0', unix => 1);
+		my $before = $admin->query('SELECT chains_refused FROM pg_tls_status');
+		$replace->(crl('a', next_update => $_[0]));
+		@sessions = map { $c->session(cert => "large$_") } 1 .. 4;
+		my @state = map { $admin->query("SELECT $_") } "chains_refused - $before FROM pg_tls_status", 'chains_missing FROM pg_tls_status',
+		  q{object, finding LIKE '%: ' || chains_missing FROM pg_tls_findings, pg_tls_status WHERE code = 'session_not_judged'},
+		  map { "$_ FROM pg_stat_tls" } 'count(*) FILTER (WHERE acceptable)', 'max(valid_until)';
+
+		$replace->(crl('b', next_update => 30 * $DAY));
+		return @state;
+	});
 	cmp_ok($refused, '>', 0, 'not all found room');
 	is($missing, $refused, '... and are connected');
-	is($admin->query(q{SELECT object, finding LIKE '%: ' || chains_missing FROM pg_tls_findings, pg_tls_status WHERE code = 'session_not_judged'}),
-		'pg_tls.chain_memory|t', '... which is a finding');
-	is($admin->query('SELECT count(*) FROM pg_stat_tls WHERE acceptable'), 4, 'all acceptable');
-	my $end = $admin->query('SELECT max(valid_until) FROM pg_stat_tls');
-	spew("$crls/new", crl('b', next_update => 30 * $DAY));
-	rename "$crls/new", "$crls/$hash.r0" or die;
+	is($finding, 'pg_tls.chain_memory|t', '... which is a finding');
+	is($acceptable, 4, 'all acceptable');
 	ok($c->poll_query("SELECT now() > '$end'::timestamptz + interval '1 s'", 't', unix => 1), 'the old CRL has ended');
+	my $now = $admin->query('SELECT clock_timestamp()');
 	spew("$crls/other", 'x');    # and something makes the verifier run
-	sleep 1;
+	ok($c->poll_query("SELECT count(*) > 0 FROM pg_stat_tls WHERE checked_at > '$now'", 't', unix => 1), 'all are looked at again');
 	is(scalar(grep { $_->alive } @sessions), 4, 'nobody was ended');
 	is($admin->query('SELECT count(*) FROM pg_stat_tls WHERE NOT acceptable'), 0, 'nor said to be refused');
 	@sessions = ();
@@ -198,11 +211,11 @@ subtest 'a full arena, and a CRL that is replaced' => sub {
 subtest 'the clock changes which CRL counts' => sub {
 	start('clock', crl => $pki->crl_path('root'));
 	my @stories = (
-		[ 'a newer one that revokes begins', 'v1', 't', 'f', sub { ($empty, crl('c1', revoked => ['v1'], last_update => 5, next_update => 100 * $DAY)) } ],
+		[ 'a newer one that revokes begins', 'v1', 't', 'f', sub { ($empty, crl('c1', revoked => ['v1'], last_update => $_[0], next_update => 100 * $DAY)) } ],
 		[ 'a newer one that does not revoke begins', 'v2', 'f', 't',
-			sub { (crl('c2', revoked => ['v2'], last_update => -60), crl('c3', revoked => [], last_update => 5, next_update => 100 * $DAY)) } ],
+			sub { (crl('c2', revoked => ['v2'], last_update => -60), crl('c3', revoked => [], last_update => $_[0], next_update => 100 * $DAY)) } ],
 		[ 'a newer one that revokes ends', 'v3', 'f', 't',
-			sub { (crl('c4', revoked => [], last_update => -3600), crl('c5', revoked => ['v3'], last_update => -60, next_update => 5)) } ]);
+			sub { (crl('c4', revoked => [], last_update => -3600), crl('c5', revoked => ['v3'], last_update => -60, next_update => $_[0])) } ]);
 
 	foreach my $story (@stories)
 	{
@@ -212,9 +225,18 @@ subtest 'the clock changes which CRL counts' => sub {
 		load();
 		my $s = $c->session(cert => $cert);
 
-		spew($c->tls('crl.pem'), $files->());
-		load();
-		agrees($s, $before, "$what: before", cert => $cert);
+		my @before = $c->in_time(5, sub {
+			my ($seconds) = @_;
+			my $end = time + $seconds;
+
+			spew($c->tls('crl.pem'), $files->($seconds));
+			$admin->query('SELECT pg_tls_reload()');
+			my ($rc) = $c->psql('SELECT 1', cert => $cert);
+			my $last;
+			$c->poll_until(sub { ($last = acceptable($s)) eq $before || time > $end });
+			return ($rc ? 'f' : 't', $last);
+		});
+		is("@before", "$before $before", "$what: before");
 		agrees($s, $after, "$what: after", cert => $cert);
 	}
 };
@@ -286,23 +308,33 @@ subtest 'prepare_context leaves a choice to the handshakes' => sub {
 	my $p2 = TlsPKI->new("$dir/pki2");
 
 	$p2->ca('root', @years);
-	$p2->ca('int', issuer => 'root', not_after => 12);
-	my $old = slurp($p2->crt('int'));
+	$p2->ca('int', issuer => 'root', @years);
+	my $new = slurp($p2->crt('int'));
 	$p2->cert('server', issuer => 'int', kind => 'server', san => ['DNS:localhost'], @years);
-	$p2->sign_again('int', issuer => 'root', @years);
-	spew("$dir/ca.pem", slurp($p2->crt('root')), $old, slurp($p2->crt('int')));
 	my @clusters = map {
-		my $x = TlsCluster->new(name => "prepare_$_", ssl => 1, pki => $p2, ca => "$dir/ca.pem", crl => undef,
+		my $x = TlsCluster->new(name => "prepare_$_", ssl => 1, pki => $p2, ca => $p2->crt('root'), crl => undef,
 			conf => { 'pg_tls.prepare_context' => $_ });
 
 		spew($x->tls('server.crt'), slurp($p2->crt('server')));
-		$x->start;
 		$x;
 	} 'on', 'off';
 	my @verify = (sslmode => 'verify-full', sslrootcert => $p2->crt('root'));
+	my ($end, @before) = $c->in_time(12, sub {
+		my ($seconds) = @_;
 
-	is(($_->psql('SELECT 1', @verify))[0], 0, $_->name . ': before the end') for @clusters;
-	sleep 13;
+		$_->stop for @clusters;
+		$p2->sign_again('int', issuer => 'root', not_after => $seconds);
+		my $over = time + $seconds + 1;
+		foreach my $x (@clusters)
+		{
+			spew($x->tls('ca.crt'), slurp($p2->crt('root')), slurp($p2->crt('int')), $new);
+			$x->start;
+		}
+		return ($over, map { ($_->psql('SELECT 1', @verify))[0] } @clusters);
+	});
+
+	is($before[$_], 0, $clusters[$_]->name . ': before the end') for 0, 1;
+	$c->poll_until(sub { time > $end });
 	is(($_->psql('SELECT 1', @verify))[0], 0, $_->name . ': after the end of the old intermediate') for @clusters;
 	$_->stop for @clusters;
 };
@@ -325,15 +357,16 @@ subtest 'a large CRL lies in huge pages' => sub {
 };
 
 subtest 'dry runs do not outlive their callers' => sub {
-	start('dry', crl => $pki->crl_path('root'));
+	# the watch makes dry runs, too
+	start('dry', crl => $pki->crl_path('root'), conf => { 'pg_tls.watch_files' => 'off' });
 	unlink $c->tls('server.key');
 	system("openssl pkey -in '" . $pki->key('server') . "' -aes128 -passout pass:secret -out '" . $c->tls('server.key') . "'") == 0 or die;
 	chmod 0600, $c->tls('server.key');
-	$c->set_conf({ ssl_passphrase_command => 'sleep 7654321; echo secret', ssl_passphrase_command_supports_reload => 'on' });
+	$c->set_conf({ ssl_passphrase_command => "sleep 7654321$$; echo secret", ssl_passphrase_command_supports_reload => 'on' });
 	my $gone = sub {
 		my %children = $c->children;
 
-		return !$c->processes(qr/sleep 7654321/) && !grep { /pg_tls check/ } values %children;
+		return !$c->processes(qr/sleep 7654321$$/) && !grep { /pg_tls check/ } values %children;
 	};
 	foreach my $how ('cancel', 'terminate')
 	{
@@ -341,7 +374,7 @@ subtest 'dry runs do not outlive their callers' => sub {
 		my $pid = $s->pid;
 
 		$s->send('SELECT ok FROM pg_tls_check()');
-		ok($c->poll_until(sub { $c->processes(qr/sleep 7654321/) }), 'it waits for the passphrase');
+		ok($c->poll_until(sub { $c->processes(qr/sleep 7654321$$/) }), 'it waits for the passphrase');
 		$admin->query("SELECT pg_${how}_backend($pid)");
 		ok($c->poll_until($gone), "$how: nothing is left");
 		$s->wait;

@@ -162,7 +162,14 @@ subtest 'workers' => sub {
 		$n{$1}++ while $log =~ /starting background worker process "pg_tls (\w+)"/g;
 		return join ' ', map { "$_ $n{$_}" } sort keys %n;
 	};
-	sleep 4;    # the looks at the start are over
+	my $at_work = sub {
+		my %children = $c->children;
+
+		return grep { /pg_tls (?:watch|verifier)/ } values %children;
+	};
+
+	# the looks at the start: for verdicts, for ends, for files
+	ok($c->poll_until(sub { $started->(0) =~ /verifier \d+ watch [2-9]/ && !$at_work->() }), 'the looks at the start are over');
 	my $mark = $c->log_mark;
 	foreach my $n (1 .. 5)
 	{

@@ -48,7 +48,6 @@ sub failures
 			@rows = $c->query_rows("SELECT $columns FROM pg_tls_handshake_failures ORDER BY failure_time", unix => 1);
 			return @rows > $seen;
 		},
-		timeout => 10,
 		what => 'a failure');
 	my @new = splice @rows, $seen;
 

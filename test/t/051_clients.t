@@ -140,7 +140,7 @@ subtest 'immediate shutdown, and kill -9 of the postmaster' => sub {
 	$c->start;
 	ok($c->poll_until(sub { everything() eq $before }), 'everything is there again');
 	my %children = $c->children;
-	kill 'KILL', $c->pid;
+	$c->kill_backend($c->pid);
 	$c->poll_until(sub { !$c->postmaster_alive });
 	$c->poll_until(sub { !grep { kill 0, $_ } keys %children });
 	$c->start;

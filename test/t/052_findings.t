@@ -425,8 +425,10 @@ SKIP:
 	$c->reload;
 	$c->poll_query('SHOW pg_tls.expiry_warning', '1d', unix => 1);
 
-	$pki->sign_again('bob', not_after => 10);
-	my $bob = $c->session(cert => 'bob', user => 'bob', host => '127.0.0.1');
+	my $bob = $c->in_time(10, sub {
+		$pki->sign_again('bob', not_after => $_[0]);
+		return $c->session(cert => 'bob', user => 'bob', host => '127.0.0.1');
+	});
 	ok($bob->connected, 'bob for a while');
 	$c->poll_query(q{SELECT count(*) FROM pg_stat_tls WHERE client_not_after < clock_timestamp() AND NOT acceptable}, 1, unix => 1);
 	finds('expired', [ 'client_certificate_expired', 'warning', '/CN=bob', qr/^certificate [0-9a-f]{64} has ended at .* \(sessions connected with it: 1\)$/ ],

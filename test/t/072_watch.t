@@ -7,6 +7,7 @@ use File::Path qw(make_path);
 use File::Temp ();
 use Test::More;
 
+use TlsBuild;
 use TlsCluster;
 use TlsPKI qw(slurp spew);
 
@@ -130,7 +131,7 @@ foreach my $way ('rename', 'in place', 'symbolic link')
 		{
 			$ways{$way}->($name, ++$n);
 			my $fp = fingerprint($name);
-			my $deadline = time + 60;
+			my $deadline = time + $TlsCluster::TIMEOUT;
 
 			# a client loop, until the new certificate is served
 			while (time < $deadline)
@@ -183,7 +184,7 @@ subtest 'each of the files' => sub {
 
 		spew("$dir/new", $text);
 		replace("$dir/new", $c->tls($file));
-		ok($c->poll_query("SELECT count(*) FROM pg_tls_files WHERE state = 'changed'", 0, unix => 1, timeout => 60), "$file: current");
+		ok($c->poll_query("SELECT count(*) FROM pg_tls_files WHERE state = 'changed'", 0, unix => 1), "$file: current");
 		sleep 3;    # a loop would take a second
 		cmp_ok($s->query('SELECT attempts FROM pg_tls_status') - $attempts, '<=', 1, "$file: one reload at most");
 	}
@@ -260,17 +261,17 @@ subtest 'a passphrase command that hangs, and fails' => sub {
 	my $mark = $c->log_mark;
 
 	system("openssl pkey -in '@{[$pki->key('one')]}' -aes128 -passout pass:x -out '@{[$c->tls('enc.key')]}' && chmod 0600 '@{[$c->tls('enc.key')]}'");
-	spew("$dir/command", "#!/bin/sh\nexec sleep 7654322\n");
+	spew("$dir/command", "#!/bin/sh\nexec sleep 7654322$$\n");
 	chmod 0755, "$dir/command", "$dir";
 	$c->set_conf({ ssl_passphrase_command => "$dir/command", ssl_passphrase_command_supports_reload => 'on' });
 	$c->reload;
 	$c->poll_query('SHOW ssl_passphrase_command', "$dir/command", unix => 1);
 	replace($pki->chain('one'), $c->tls('server.crt'));
 	replace($c->tls('enc.key'), $c->tls('server.key'));
-	ok($c->poll_until(sub { $c->processes(qr/sleep 7654322/) }), 'it hangs');
+	ok($c->poll_until(sub { $c->processes(qr/sleep 7654322$$/) }), 'it hangs');
 	replace($pki->key('one'), $c->tls('server.key'));
 	ok($c->poll_query('SELECT server_fingerprint FROM pg_tls_status', fingerprint('one'), unix => 1), 'other files come, and are taken');
-	ok($c->poll_until(sub { !$c->processes(qr/sleep 7654322/) }), 'it is gone');
+	ok($c->poll_until(sub { !$c->processes(qr/sleep 7654322$$/) }), 'it is gone');
 
 	spew("$dir/command", "#!/bin/sh\n[ -e '$dir/vault' ] && echo x\n");
 	replace($pki->chain('one'), $c->tls('server.crt'));
@@ -280,7 +281,7 @@ subtest 'a passphrase command that hangs, and fails' => sub {
 	replace($c->tls('enc.key'), $c->tls('server.key'));
 	$c->wait_for_log(qr/TLS files have changed, but the server could not load them/, $mark);
 	spew("$dir/vault", '');
-	ok($c->poll_query('SELECT server_fingerprint FROM pg_tls_status', fingerprint('two'), unix => 1, timeout => 150), 'it is tried again');
+	ok($c->poll_query('SELECT server_fingerprint FROM pg_tls_status', fingerprint('two'), unix => 1), 'it is tried again');
 	$c->set_conf({ ssl_passphrase_command => undef, ssl_passphrase_command_supports_reload => undef });
 	replace($pki->key('two'), $c->tls('server.key'));
 	$s->query('SELECT pg_tls_reload()');
@@ -342,6 +343,70 @@ subtest 'expiry_warning' => sub {
 	sleep 2;
 	@told = $c->log_since($mark) =~ /$warning/g;
 	is(scalar @told, 1, 'still once');
+};
+
+# It has a deadline, and so has its end.
+subtest 'a passphrase command that hangs for long' => sub {
+	plan skip_all => 'there are no sources' unless TlsBuild->available;
+	my $variant = TlsBuild->new("$dir/impatient", '-DCOMMAND_LIMIT=2');
+	my $h = TlsCluster->new(name => 'hangs', ssl => 1, pki => $pki, server_cert => 'one', ca => "$dir/ca.pem", crl => undef,
+		preload => $variant->library, conf => { 'pg_tls.watch_interval' => '100ms', ssl_passphrase_command_supports_reload => 'on' });
+	my %sleeps = (obeys => "exec sleep 7654323$$", ignores => "trap '' TERM; exec sleep 7654324$$");
+	my $sleeps = qr/^sleep 765432[34]$$\z/;
+	my $hangs = sub {
+		my ($how) = @_;
+
+		$h->set_conf({ ssl_passphrase_command => $sleeps{$how} });
+		spew($h->tls('server.crt'), slurp($pki->chain('two')) . "# $how\n");
+		system("openssl pkey -in '@{[$pki->key('two')]}' -aes128 -passout pass:x -out '@{[$h->tls('enc.key')]}'") == 0 or die;
+		chmod 0600, $h->tls('enc.key');
+		rename $h->tls('enc.key'), $h->tls('server.key') or die $!;
+	};
+	# The postmaster itself would wait for the command.
+	my $restore = sub {
+		replace($pki->chain('one'), $h->tls('server.crt'));
+		replace($pki->key('one'), $h->tls('server.key'));
+		return $h->poll_until(
+			sub {
+				my %children = $h->children;
+
+				return !$h->processes($sleeps) && !grep { /pg_tls (?:watch|check)/ } values %children;
+			});
+	};
+	my $mark = $h->log_mark;
+
+	$h->start;
+	$variant->create($h);
+	$hangs->('obeys');
+	ok($h->wait_for_log(qr/LOG:  TLS files have changed, but the server could not load them: the command of "ssl_passphrase_command" has not ended within 2 s\n/, $mark),
+		'it is told of');
+	ok($restore->(), '... and gone');
+	unlike($h->log_since($mark), qr/ignores SIGTERM/, '... of itself');
+
+	$mark = $h->log_mark;
+	$hangs->('ignores');
+	ok($h->wait_for_log(qr/FATAL:  terminating background worker "pg_tls watch", since a command that it runs ignores SIGTERM\n/, $mark), 'one that ignores SIGTERM');
+	ok($restore->(), '... is gone, too');
+	$h->set_conf({ 'pg_tls.watch_files' => 'off' });
+	$h->reload;
+	ok($h->poll_query('SHOW pg_tls.watch_files', 'off', unix => 1), 'off');
+	$hangs->('ignores');
+
+	my $s = $h->session(unix => 1);
+
+	foreach my $how ('cancel', 'stop')
+	{
+		$mark = $h->log_mark;
+		$s->send('SELECT ok FROM pg_tls_check()');
+		ok($h->poll_until(sub { $h->processes($sleeps) }), "$how: a dry run of a session waits");
+		is(($h->psql('SELECT 1'))[0], 0, '... while others connect');
+		if ($how eq 'cancel') { $h->query('SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query ~ $$^SELECT ok FROM pg_tls_check$$', unix => 1) }
+		else { ok($h->stop, '... and the server stops') }
+		$s->wait;
+		ok($h->poll_until(sub { !$h->processes($sleeps) }), '... and it is gone');
+		like($h->log_since($mark), qr/FATAL:  terminating background worker "pg_tls check"/, '... which the log has');
+	}
+	unlike($h->log_text, qr/reinitializing/, 'nothing crashed');
 };
 
 is($c->postmaster_alive, 1, 'the server lives');

@@ -54,7 +54,7 @@ sub runs
 	my ($what, @cmd) = @_;
 	my $out = '';
 
-	IPC::Run::run(\@cmd, '<', \undef, '>&', \$out, IPC::Run::timeout(120));
+	IPC::Run::run(\@cmd, '<', \undef, '>&', \$out, IPC::Run::timeout($TlsCluster::TIMEOUT));
 	return ok($? == 0, $what) || (diag($out), 0)[1];
 }
 
@@ -198,7 +198,7 @@ subtest 'promotion' => sub {
 	ok($session->alive, 'which lives');
 	is(q1($standby, 'SELECT ok FROM pg_tls_reload()'), 't', 'reload');
 	q1($standby, 'DROP EXTENSION pg_tls; CREATE EXTENSION pg_tls; INSERT INTO t VALUES (2)');
-	ok($cascade->poll_query('SELECT count(*) FROM t', '2', unix => 1, timeout => 60), 'the standby below follows');
+	ok($cascade->poll_query('SELECT count(*) FROM t', '2', unix => 1), 'the standby below follows');
 	is(walsender($standby, 'cascade'), 'cascade|cert|t|valid|TLSv1.3', 'its WAL sender');
 	is(($cascade->psql("SELECT * FROM $_", unix => 1))[2], '', "$_ of the new extension") for @views;
 };
@@ -211,7 +211,7 @@ subtest 'a standby whose certificate is revoked' => sub {
 			'certificate_revoked|/O=Example/CN=cascade', unix => 1), 'it does not come back');
 	q1($standby, 'INSERT INTO t VALUES (3)');
 	is(load_crl($standby, 'good'), 't', 'no longer revoked');
-	ok($cascade->poll_query('SELECT count(*) FROM t', '3', unix => 1, timeout => 60), 'then it does, and follows');
+	ok($cascade->poll_query('SELECT count(*) FROM t', '3', unix => 1), 'then it does, and follows');
 };
 
 subtest 'pg_rewind' => sub {
@@ -223,7 +223,7 @@ subtest 'pg_rewind' => sub {
 	$primary->set_conf({ primary_conninfo => conninfo($standby, 'standby', application_name => 'rewound') });
 	spew($primary->datadir . '/standby.signal', '');
 	$primary->start;
-	ok($primary->poll_query('SELECT count(*) FROM t', '3', unix => 1, timeout => 60), 'the old primary follows the new one');
+	ok($primary->poll_query('SELECT count(*) FROM t', '3', unix => 1), 'the old primary follows the new one');
 	is(walsender($standby, 'rewound'), 'standby|cert|t|valid|TLSv1.3', 'its WAL sender');
 	wait_for_monitor($primary);
 	unlike(history($primary), qr/failed alice/, 'it does not show what the new one saw');
@@ -253,7 +253,7 @@ subtest 'logical replication' => sub {
 			'certificate_revoked|/O=Example/CN=subscriber', unix => 1), 'it does not come back');
 	q1($standby, 'INSERT INTO t VALUES (5)');
 	is(load_crl($standby, 'good'), 't', 'no longer revoked');
-	ok($other->poll_query('SELECT count(*) FROM t', '5', unix => 1, timeout => 60), 'then it does, and rows arrive');
+	ok($other->poll_query('SELECT count(*) FROM t', '5', unix => 1), 'then it does, and rows arrive');
 	is(q1($other, q{SELECT coalesce(sum(count), 0) FROM pg_stat_tls_handshakes WHERE result = 'failed'}), 0,
 		"the subscriber's own failures as a client are no failures of its clients");
 	q1($other, 'DROP SUBSCRIPTION s');

@@ -132,7 +132,7 @@ subtest 'the monitor' => sub {
 		my $mark = $c->log_mark;
 		my $pid = q1('SELECT monitor_pid FROM pg_tls_status');
 
-		kill $signal, $pid or die $!;
+		$c->kill_backend($pid, $signal) or die $!;
 		if ($signal eq 'STOP')
 		{
 			clients_connect($signal);
@@ -159,8 +159,8 @@ subtest 'the monitor' => sub {
 
 # A dry run that waits for the passphrase as long as there is a file.
 subtest 'a worker in the middle of its work' => sub {
-	my $command = "test ! -e '$dir/hold' || sleep 1234571; echo secret";
-	my $sleeps = qr/^sleep 1234571/;
+	my $command = "test ! -e '$dir/hold' || sleep 1234571$$; echo secret";
+	my $sleeps = qr/^sleep 1234571$$/;
 
 	unlink $c->tls('server.key');
 	system("openssl pkey -in '" . $pki->key('server') . "' -aes128 -passout pass:secret -out '" . $c->tls('server.key') . "'") == 0 or die;
@@ -206,8 +206,8 @@ subtest 'a worker in the middle of its work' => sub {
 };
 
 subtest 'a storm of signals' => sub {
-	my @sessions = map { $c->session(cert => $_, timeout => 120) } qw(alice bob);
-	my $reader = $c->session(unix => 1, timeout => 120);
+	my @sessions = map { $c->session(cert => $_) } qw(alice bob);
+	my $reader = $c->session(unix => 1);
 	my $mark = $c->log_mark;
 	my ($connected, $refused, $killed) = (0, 0, 0);
 

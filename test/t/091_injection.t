@@ -43,7 +43,7 @@ spew($c->tls('ca.crt'), slurp("$dir/pki/ca_both.pem"));
 $c->start(env => $inject->env);
 
 my $postmaster = $c->pid;
-my $admin = $c->session(unix => 1, timeout => 120);
+my $admin = $c->session(unix => 1);
 
 $admin->query('CREATE EXTENSION pg_tls');
 my $mark = $c->log_mark;
@@ -129,7 +129,7 @@ subtest 'those who are refused' => sub {
 };
 
 # SQL functions in backends: what they give, or an error that says why.
-my $alice = $c->session(cert => 'alice', timeout => 120);
+my $alice = $c->session(cert => 'alice');
 my $pem = slurp($pki->crt('alice'));
 my $chain = slurp($pki->crt('int'));
 my $root = slurp($pki->crt('root'));
@@ -220,7 +220,7 @@ subtest 'views that workers answer' => sub {
 };
 
 subtest 'the verifier' => sub {
-	my @sessions = map { $c->session(cert => $_, timeout => 120) } qw(alice bob carol);
+	my @sessions = map { $c->session(cert => $_) } qw(alice bob carol);
 	my $reload = sub {
 		is($admin->query('SELECT ok FROM pg_tls_reload()'), 't', 'reloaded') or return;
 		return pending_is_judged();

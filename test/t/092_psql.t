@@ -35,7 +35,7 @@ sub typed
 
 	local %ENV = (%ENV, PSQLRC => "$dir/psqlrc", PAGER => 'cat');
 	IPC::Run::run([ $c->pg_config('bindir') . '/psql', '-qw', '-v', 'ON_ERROR_STOP=1', '-d', $c->connstr(cert => 'alice') ],
-		'<', \":$name\n", '>', \$out, '2>', \$err, IPC::Run::timeout(30));
+		'<', \":$name\n", '>', \$out, '2>', \$err, IPC::Run::timeout($TlsCluster::TIMEOUT));
 	is($err, '', "$name: no error");
 	$shown{$name} = 1;
 	return $out;
@@ -44,8 +44,13 @@ sub typed
 # Clients of the past, more of them than lines are shown.
 foreach (1 .. 5)
 {
-	$pki->cert('past', issuer => 'int', subject => "/CN=past$_", not_after => 4);
-	is(($c->psql('SELECT 1', cert => 'past'))[0], 0, "past client $_");
+	my $subject = "/CN=past$_";
+	my ($rc) = $c->in_time(4, sub {
+		$pki->cert('past', issuer => 'int', subject => $subject, not_after => $_[0]);
+		return $c->psql('SELECT 1', cert => 'past');
+	});
+
+	is($rc, 0, "past client $subject");
 }
 
 my $revoked = $c->session(cert => 'bob');

@@ -17,7 +17,7 @@ plan skip_all => 'the server has no postgres_fdw'
 
 my $dir = File::Temp->newdir;
 my $pki = TlsPKI->default_set("$dir/pki");
-my $timeout = 3;    # seconds
+my $timeout = 15;    # seconds; those who are well have to answer within it
 
 $pki->cert($_, issuer => 'int', subject => "/CN=$_") for qw(fleet repl);
 
@@ -166,11 +166,11 @@ sub timed
 
 	like($answer, $expected, $what);
 	# what else the machine does must not matter
-	cmp_ok($took, '<', $timeout + 5, sprintf '... and takes %.1f s', $took);
+	cmp_ok($took, '<', $timeout + 100, sprintf '... and takes %.1f s', $took);
 	return;
 }
 
-my $silent = qr/\Aprimary\|6\nstandby\|6\nthird\|(?:no answer within 00:00:03|could not connect .*timeout expired)\z/;
+my $silent = qr/\Aprimary\|6\nstandby\|6\nthird\|(?:no answer within 00:00:$timeout|could not connect .*timeout expired)\z/;
 
 kill 'STOP', $third->pid;
 timed($told, $silent, 'one hangs before it lets anybody in');

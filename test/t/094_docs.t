@@ -591,12 +591,25 @@ sub sorted_out
 	return $c->poll_query('SELECT verdicts_pending FROM pg_tls_status', 0, unix => 1);
 }
 
-# What makes two outputs the same: numbers, hashes and widths do not count.
+# What makes two outputs the same: numbers, hashes and widths do not count, nor
+# does whose packages of PostgreSQL and OpenSSL these are, and of when.
 sub shape
 {
-	my @lines = split /\n/, $_[0] =~ s/\b[0-9a-f]{32}(?:[0-9a-f]{32})?\b/H/gr =~ s/[0-9]+/N/gr =~ s/[-+]{3,}/-/gr =~ s/ +/ /gr =~ s/ $//mgr;
+	my ($text) = @_;
 
-	return join "\n", @lines;
+	foreach ($text)
+	{
+		s/\bOpenSSL \d\S* \d+ [A-Z][a-z]+ \d+\b/OpenSSL V/g;
+		s/\b(\d+\.\d+) \([^()\n]*\)/$1/g;
+		s/(?<=\s)\/\S*\/openssl\.cnf$/F/mg;
+		s/(?<=:\d\d)\.\d+\b//g;
+		s/\b[0-9a-f]{32}(?:[0-9a-f]{32})?\b/H/g;
+		s/[0-9]+/N/g;
+		s/[-+]{3,}/-/g;
+		s/ +/ /g;
+		s/ $//mg;
+	}
+	return join "\n", split /\n/, $text;
 }
 
 # Only the names of columns, for servers on which other things differ.
@@ -620,7 +633,7 @@ sub run_block
 	my $out = '';
 
 	local %ENV = (%ENV, %env);
-	IPC::Run::run($command, '<', \($language eq 'sh' ? '' : encode_utf8($text)), '>&', \$out, IPC::Run::timeout(60));
+	IPC::Run::run($command, '<', \($language eq 'sh' ? '' : encode_utf8($text)), '>&', \$out, IPC::Run::timeout($TlsCluster::TIMEOUT));
 	return ($? >> 8, decode_utf8($out) =~ s/ +$//mgr =~ s/\n+\z/\n/r =~ s/\A\n+//r);
 }
 

@@ -23,7 +23,7 @@ foreach ("$bin/prometheus", "$bin/promtool", "$bin/prometheus-postgres-exporter"
 }
 
 my $dir = File::Temp->newdir;
-my $http = HTTP::Tiny->new(timeout => 10);
+my $http = HTTP::Tiny->new(timeout => $TlsCluster::TIMEOUT);
 my @running;
 
 END
@@ -129,7 +129,7 @@ sub becomes
 	my ($query, $expected, $what) = @_;
 	my $last = '';
 
-	return ok(TlsCluster->poll_until(sub { ($last = values_of($query)) eq $expected }, timeout => 60, what => $query), $what) || !diag($last);
+	return ok(TlsCluster->poll_until(sub { ($last = values_of($query)) eq $expected }, what => $query), $what) || !diag($last);
 }
 
 # A file of servers that comes later is noticed.

@@ -33,7 +33,7 @@ foreach (sort keys %program)
 my $DAY = 86400;
 my $dir = File::Temp->newdir;
 my $files = ($ENV{PG_TLS_SRC} // '.') . '/monitoring';
-my $http = HTTP::Tiny->new(timeout => 10);
+my $http = HTTP::Tiny->new(timeout => $TlsCluster::TIMEOUT);
 my @running;
 
 END
@@ -61,7 +61,7 @@ sub run_program
 	my ($stdin, @cmd) = @_;
 	my $out = '';
 
-	IPC::Run::run(\@cmd, '<', \$stdin, '>&', \$out, IPC::Run::timeout(60));
+	IPC::Run::run(\@cmd, '<', \$stdin, '>&', \$out, IPC::Run::timeout($TlsCluster::TIMEOUT));
 	return ($? >> 8, $out);
 }
 

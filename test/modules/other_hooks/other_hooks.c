@@ -15,6 +15,7 @@
 #include "port/atomics.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
+#include "storage/pg_shmem.h"
 #include "storage/shmem.h"
 #include "utils/builtins.h"
 
@@ -59,6 +60,13 @@ shmem_request(void)
 	RequestNamedLWLockTranche(COUNTERS_NAME, 1);
 }
 
+/* The postmaster logs one more message after it has detached shared memory. */
+static void
+forget_counters(int code, Datum arg)
+{
+	counters = NULL;
+}
+
 static void
 shmem_startup(void)
 {
@@ -79,6 +87,7 @@ shmem_startup(void)
 		pg_atomic_init_u32(&counters->messages, 0);
 	}
 	LWLockRelease(AddinShmemInitLock);
+	on_shmem_exit(forget_counters, (Datum) 0);
 }
 
 static void
@@ -105,7 +114,8 @@ emit_log(ErrorData *edata)
 {
 	if (prev_emit_log)
 		prev_emit_log(edata);
-	if (counters != NULL)
+	/* the logger, for one, has detached shared memory, too */
+	if (counters != NULL && UsedShmemSegAddr != NULL)
 		pg_atomic_fetch_add_u32(&counters->messages, 1);
 }
 
