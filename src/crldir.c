@@ -15,15 +15,16 @@
  * - the verifier looks, too, before and after it judges.  What it found counts
  *	 only if both looks saw what the monitor had seen for a while; and
  * - a session that was acceptable is not refused until nothing has changed for
- *	 a longer time, whatever the reason: a missing CRL may hide an older one.
+ *	 a longer time, or all passes in such a time have refused it.  The reason
+ *	 makes no difference: where a CRL is missing, an older one may count.
  *
  * A directory that the server may search but not list is looked at as far as
  * that goes: its own times tell of files that come and go.  What changes in place
  * is noticed by judging all sessions now and then; the verifier compares the
  * times of the files that were looked up with the clock.
  *
- * In shared memory: what the monitor has seen, which only it writes, and until
- * when the verifier wants to wait, which only the verifier writes.
+ * In shared memory: what the monitor has seen, which only it writes; and who was
+ * refused, and until when that is to wait, which only the verifier writes.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,8 +35,8 @@
 #include <sys/stat.h>
 
 #include "common/hashfn.h"
-#include "port/atomics.h"
 #include "portability/instr_time.h"
+#include "storage/shmem.h"
 #include "utils/timestamp.h"
 
 #include "cell.h"
@@ -53,27 +54,43 @@
 /* ... and before somebody is refused by it who was accepted. */
 #define REFUSAL_TIME	(10 * USECS_PER_SEC)
 
-/* So long that may be put off by changes that follow one another. */
+/* Verdicts that wait for so long are counted as pending. */
 #define MAX_WAIT		USECS_PER_MINUTE
 
 /* How often all are judged if a directory cannot be listed. */
 #define UNLISTED_INTERVAL	(30 * USECS_PER_SEC)
 
-/* Times are those of clock_now(). */
+/* What the monitor has seen.  Times are those of clock_now(). */
 typedef struct CrlDirView
 {
 	bool		settled;		/* "state" was counted */
 	uint64		state;
-	int64		still_since;	/* when the monitor first saw it */
-	int64		restless_since; /* when the first of the changes was seen that
-								 * followed one another within REFUSAL_TIME */
+	int64		still_since;	/* when it was first seen */
 } CrlDirView;
+
+/* Refusals that wait. */
+typedef struct CrlDirHold
+{
+	int64		still_since;	/* of the view that they are by */
+	int64		until;
+} CrlDirHold;
 
 typedef struct CrlDirShared
 {
-	uint32		changecount;
+	uint32		view_changecount;
 	CrlDirView	view;			/* the monitor's */
-	pg_atomic_uint64 held_until;	/* the verifier's, 0 for nothing */
+	uint32		hold_changecount;
+	CrlDirHold	hold;			/* the verifier's */
+
+	/*
+	 * For each slot of a session, since when all passes have refused that; the
+	 * verifier's alone.  "start" tells sessions apart.
+	 */
+	struct
+	{
+		TimestampTz start;
+		int64		since;
+	}			refused[FLEXIBLE_ARRAY_MEMBER];
 } CrlDirShared;
 
 static CrlDirShared *shared = NULL; /* NULL without preloading */
@@ -88,7 +105,9 @@ static char pass_list[MAXPGPATH];
 static CrlDirView pass_view;
 static bool pass_unlisted;
 static TimestampTz youngest;	/* of the files that were looked up */
-static int64 hold_until;
+static bool pass_is_fresh;		/* nobody may be refused but by many passes, */
+static bool pass_is_young;		/* ... or nobody at all */
+static CrlDirHold hold;
 
 /* Microseconds of a clock that nobody sets. */
 static int64
@@ -139,7 +158,8 @@ pgtls_crldir_next(const char *list, const char **rest, char *dir, Size size)
 Size
 pgtls_crldir_shmem_size(void)
 {
-	return sizeof(CrlDirShared);
+	return add_size(offsetof(CrlDirShared, refused),
+					mul_size(pgtls_max_backends(), sizeof(shared->refused[0])));
 }
 
 void
@@ -147,10 +167,7 @@ pgtls_crldir_shmem_init(void *area, bool found)
 {
 	shared = area;
 	if (!found)
-	{
-		memset(shared, 0, sizeof(CrlDirShared));
-		pg_atomic_init_u64(&shared->held_until, 0);
-	}
+		memset(shared, 0, pgtls_crldir_shmem_size());
 }
 
 
@@ -278,8 +295,6 @@ pgtls_crldir_look(long *timeout)
 	{
 		if (view.settled)
 			counted_at = now;
-		if (!looked || now - view.still_since >= REFUSAL_TIME)
-			view.restless_since = now;
 		view.settled = false;
 		view.state = state;
 		view.still_since = now;
@@ -293,7 +308,7 @@ pgtls_crldir_look(long *timeout)
 	else if (!view.settled && now - counted_at >= MAX_WAIT)
 		count = true;			/* verdicts are pending, and said to be */
 
-	pgtls_cell_write(&shared->changecount, &shared->view, &view, sizeof(view));
+	pgtls_cell_write(&shared->view_changecount, &shared->view, &view, sizeof(view));
 	if (count)
 	{
 		counted_at = now;
@@ -309,13 +324,16 @@ pgtls_crldir_look(long *timeout)
 bool
 pgtls_crldir_has_to_wait(long *timeout)
 {
-	int64		held_for = (int64) pg_atomic_read_u64(&shared->held_until) - clock_now();
+	CrlDirHold	held;
+	int64		now = clock_now();
 
 	if (!view.settled)
 		return true;
-	if (held_for <= 0)
+	/* what has changed since may end the wait */
+	if (!pgtls_cell_read(&shared->hold_changecount, &shared->hold, &held, sizeof(held)) ||
+		held.until <= now || held.still_since != view.still_since)
 		return false;
-	*timeout = Min(*timeout, (long) (held_for / 1000 + 1));
+	*timeout = Min(*timeout, (long) ((held.until - now) / 1000 + 1));
 	return true;
 }
 
@@ -357,6 +375,12 @@ note_lookup(const X509_NAME *name)
 	}
 }
 
+static void
+write_hold(void)
+{
+	pgtls_cell_write(&shared->hold_changecount, &shared->hold, &hold, sizeof(hold));
+}
+
 /* Before the first session is judged. */
 void
 pgtls_crldir_begin_pass(void)
@@ -364,54 +388,77 @@ pgtls_crldir_begin_pass(void)
 	uint64		state;
 
 	strlcpy(pass_list, pgtls_reload_inherited_crl_dir(), sizeof(pass_list));
-	if (!pgtls_cell_read(&shared->changecount, &shared->view, &pass_view, sizeof(pass_view)))
-		pass_view.settled = false;
 	state = look(pass_list, &pass_unlisted);
-	if (state != pass_view.state)
-		pass_view.settled = false;
-	if (state == 0)				/* there is no directory any more */
-	{
-		memset(&pass_view, 0, sizeof(pass_view));
-		pass_view.settled = true;
-	}
+	if (!pgtls_cell_read(&shared->view_changecount, &shared->view, &pass_view, sizeof(pass_view)) ||
+		state != pass_view.state)
+		pass_view.settled = state == 0; /* no directory any more */
+	pass_view.state = state;
 	youngest = DT_NOBEGIN;
 	if (pass_unlisted)
 		pgtls_verify_on_lookup(note_lookup);
-	pg_atomic_write_u64(&shared->held_until, 0);
-}
-
-/* After the last one: what the pass is worth. */
-CrlDirPass
-pgtls_crldir_end_pass(void)
-{
-	int64		now = clock_now();
-	bool		unlisted;
-
-	if (!pass_view.settled || look(pass_list, &unlisted) != pass_view.state)
-		return PASS_UNSETTLED;
-	if (pass_view.state == 0)
-		return PASS_SETTLED;
-	if (pass_unlisted && youngest != DT_NOBEGIN)
-	{
-		int64		age = GetCurrentTimestamp() - youngest;
-
-		/* it may have been changed before the clock was set back */
-		if (age < REFUSAL_TIME && age > -MAX_WAIT)
-		{
-			hold_until = now + REFUSAL_TIME - age;
-			return PASS_FRESH;
-		}
-	}
-	hold_until = Min(pass_view.still_since + REFUSAL_TIME, pass_view.restless_since + MAX_WAIT);
-	return hold_until <= now ? PASS_SETTLED : PASS_FRESH;
+	memset(&hold, 0, sizeof(hold));
+	write_hold();
 }
 
 /*
- * Somebody was not refused, since the pass was a fresh one.  Have the next one
- * wait; only a reload has it made earlier.
+ * After the last one.  False if the pass is worth nothing: files have changed
+ * meanwhile, or shortly before.
+ */
+bool
+pgtls_crldir_end_pass(void)
+{
+	int64		age = GetCurrentTimestamp() - youngest;
+	bool		unlisted;
+
+	if (!pass_view.settled || look(pass_list, &unlisted) != pass_view.state)
+		return false;
+	pass_is_fresh = pass_view.state != 0 &&
+		clock_now() - pass_view.still_since < REFUSAL_TIME;
+
+	/* it may have been changed before the clock was set back */
+	pass_is_young = pass_unlisted && youngest != DT_NOBEGIN &&
+		age < REFUSAL_TIME && age > -MAX_WAIT;
+	hold.still_since = pass_view.still_since;
+	hold.until = pass_is_young ? clock_now() + REFUSAL_TIME - age :
+		pass_view.still_since + REFUSAL_TIME;
+	return true;
+}
+
+/*
+ * May this session, which was not refused before, be refused by the pass that
+ * has ended?
+ */
+bool
+pgtls_crldir_may_refuse(int slot, TimestampTz start)
+{
+	int64		now = clock_now();
+
+	if (shared->refused[slot].start != start)
+	{
+		shared->refused[slot].start = start;
+		shared->refused[slot].since = now;
+	}
+	if (pass_is_young)
+		return false;
+	if (!pass_is_fresh || now - shared->refused[slot].since >= REFUSAL_TIME)
+		return true;
+	hold.until = Min(hold.until, shared->refused[slot].since + REFUSAL_TIME);
+	return false;
+}
+
+/* This session is not refused. */
+void
+pgtls_crldir_accept(int slot)
+{
+	shared->refused[slot].start = 0;
+}
+
+/*
+ * Somebody may not be refused yet.  Have the next pass wait for that; a reload,
+ * or another change, has it made earlier.
  */
 void
 pgtls_crldir_hold(void)
 {
-	pg_atomic_write_u64(&shared->held_until, (uint64) hold_until);
+	write_hold();
 }

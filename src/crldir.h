@@ -8,17 +8,7 @@
 #ifndef PGTLS_CRLDIR_H
 #define PGTLS_CRLDIR_H
 
-#include "ossl.h"
-
-/* What a pass over the sessions is worth. */
-typedef enum CrlDirPass
-{
-	PASS_UNSETTLED,				/* nothing: files have changed meanwhile, or
-								 * may be about to */
-	PASS_FRESH,					/* all, but nobody is to be refused by it who
-								 * was accepted before */
-	PASS_SETTLED				/* all */
-} CrlDirPass;
+#include "datatype/timestamp.h"
 
 extern bool pgtls_crldir_next(const char *list, const char **rest, char *dir, Size size);
 
@@ -31,7 +21,9 @@ extern bool pgtls_crldir_has_to_wait(long *timeout);
 
 /* For the verifier. */
 extern void pgtls_crldir_begin_pass(void);
-extern CrlDirPass pgtls_crldir_end_pass(void);
+extern bool pgtls_crldir_end_pass(void);
+extern bool pgtls_crldir_may_refuse(int slot, TimestampTz start);
+extern void pgtls_crldir_accept(int slot);
 extern void pgtls_crldir_hold(void);
 
 #endif							/* PGTLS_CRLDIR_H */

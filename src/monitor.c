@@ -254,19 +254,23 @@ take_verdict(const SessionKey *key, const Verdict *verdict, void *arg)
  * who was not, if that is too early.  Returns how many these are.
  */
 static int
-publish_verdicts(CrlDirPass worth)
+publish_verdicts(void)
 {
 	int			held = 0;
 
 	for (int i = 0; i < num_new_verdicts; i++)
 	{
-		const NewVerdict *new = &new_verdicts[i];
+		const SessionKey *key = &new_verdicts[i].key;
+		const Verdict *verdict = &new_verdicts[i].verdict;
+		bool		refused = pgtls_verify_refused(verdict);
 
-		if (worth == PASS_FRESH && pgtls_verify_refused(&new->verdict) &&
-			!pgtls_verify_refused(&new->key.verdict))
-			held++;
+		if (!refused)
+			pgtls_crldir_accept(key->number);
+		if (!refused || pgtls_verify_refused(&key->verdict) ||
+			pgtls_crldir_may_refuse(key->number, key->start))
+			pgtls_session_judge(key, verdict);
 		else
-			pgtls_session_judge(&new->key, &new->verdict);
+			held++;
 	}
 	return held;
 }
@@ -358,7 +362,7 @@ pgtls_verifier_main(Datum arg)
 	SSL_CTX    *context;
 	TimestampTz now;
 	TimestampTz next_change;
-	CrlDirPass	worth = PASS_SETTLED;
+	bool		counts = true;
 	int			n;
 	int			held = 0;
 
@@ -388,11 +392,11 @@ pgtls_verifier_main(Datum arg)
 								 scope, take_verdict, NULL);
 		elog(DEBUG1, "pg_tls judged %d sessions in %.3f ms", n,
 			 (GetCurrentTimestamp() - now) / 1000.0);
-		worth = pgtls_crldir_end_pass();
-		if (worth == PASS_UNSETTLED)
-			elog(DEBUG1, "pg_tls discards what it judged: ssl_crl_dir is being changed");
+		counts = pgtls_crldir_end_pass();
+		if (counts)
+			held = publish_verdicts();
 		else
-			held = publish_verdicts(worth);
+			elog(DEBUG1, "pg_tls discards what it judged: ssl_crl_dir is being changed");
 		if (held > 0)
 		{
 			elog(DEBUG1, "pg_tls waits before it refuses %d session(s)", held);
@@ -401,11 +405,11 @@ pgtls_verifier_main(Datum arg)
 	}
 	else
 		forget_verdicts();
-	if (invalid_sessions == INVALID_TERMINATE && worth != PASS_UNSETTLED)
+	if (invalid_sessions == INVALID_TERMINATE && counts)
 		terminate_refused();
 
 	/* reckoned from the beginning, so it is past if it has come since */
-	if (!pgtls_judge_stop && worth != PASS_UNSETTLED && held == 0)
+	if (!pgtls_judge_stop && counts && held == 0)
 	{
 		pg_atomic_write_u64(&shared->next_change, (uint64) next_change);
 		pg_atomic_write_u64(&shared->next_change_generation, (uint64) pgtls_reload_generation());
