@@ -52,13 +52,17 @@
 #define SETTLE_TIME		(500 * INT64CONST(1000))
 
 /* ... and before somebody is refused by it who was accepted. */
+#ifndef REFUSAL_TIME			/* tests have others */
 #define REFUSAL_TIME	(10 * USECS_PER_SEC)
+#endif
 
 /* Verdicts that wait for so long are counted as pending. */
 #define MAX_WAIT		USECS_PER_MINUTE
 
 /* How often all are judged if a directory cannot be listed. */
+#ifndef UNLISTED_INTERVAL
 #define UNLISTED_INTERVAL	(30 * USECS_PER_SEC)
+#endif
 
 /* What the monitor has seen.  Times are those of clock_now(). */
 typedef struct CrlDirView

@@ -109,8 +109,9 @@ typedef struct TlsFile
 	const char *state;			/* NULL where it cannot be known */
 	char	   *problem;
 	const char *code;			/* of that in pg_tls_findings */
-	List	   *dirs;			/* of ssl_crl_dir: char *, as OpenSSL has them */
-	List	   *dir_problems;	/* what is wrong with these: sentences */
+	bool		several;		/* ssl_crl_dir names several directories */
+	List	   *dirs;			/* those that exist: char *, as configured */
+	List	   *dir_problems;	/* what is wrong with directories: sentences */
 	bool		encrypted;		/* a private key that needs a passphrase */
 	List	   *disk;			/* of FileItem *, in their order */
 	List	   *loaded;			/* likewise, of those from this file */
@@ -712,7 +713,7 @@ add_dir_problem(const char *path, const char *problem)
 	file->dir_problems = lappend(file->dir_problems,
 								 psprintf("directory \"%s\" %s", path, problem));
 	/* where there is one directory, its row names it */
-	if (list_length(file->dirs) == 1)
+	if (!file->several)
 		file->problem = pstrdup(problem);
 	else if (file->problem == NULL)
 		file->problem = llast(file->dir_problems);
@@ -814,7 +815,7 @@ read_dir(List *found, const char *dir)
 			/* which is no finding, if its files can be opened */
 			file->problem = psprintf("%s%scannot be listed, so that only CRLs of the CAs that are loaded are known",
 									 file->problem != NULL ? psprintf("%s; ", file->problem) : "",
-									 list_length(file->dirs) == 1 ? "" :
+									 !file->several ? "" :
 									 psprintf("directory \"%s\" ", absolute_path(dir)));
 			found = read_unlisted_dir(found, dir);
 		}
@@ -898,37 +899,38 @@ find_crl_dirs(void)
 	char		dir[MAXPGPATH];
 	const char *rest = NULL;
 	StringInfoData path;
-	int			usable = 0;
+	List	   *names = NIL;
 	ListCell   *lc;
 
 	initStringInfo(&path);
 	while (pgtls_crldir_next(file->value, &rest, dir, sizeof(dir)))
 	{
-		appendStringInfo(&path, "%s%s", file->dirs != NIL ? ":" : "", absolute_path(dir));
-		file->dirs = lappend(file->dirs, pstrdup(dir));
+		appendStringInfo(&path, "%s%s", names != NIL ? ":" : "", absolute_path(dir));
+		names = lappend(names, pstrdup(dir));
 	}
+	file->several = list_length(names) > 1;
 	file->path = path.len > 0 ? path.data : pstrdup(file->value);
-	if (file->dirs == NIL)
+	if (names == NIL)
 	{
 		file->problem = "names no directory";
 		file->dir_problems = list_make1("\"ssl_crl_dir\" names no directory");
 	}
 	file->state = "missing";
-	foreach(lc, file->dirs)
+	foreach(lc, names)
 	{
 		const char *name = lfirst(lc);
 		struct stat st;
 
 		if (stat(name, &st) == 0)
 		{
-			if (list_length(file->dirs) == 1)
+			if (!file->several)
 			{
 				file->st = st;
 				file->exists = true;
 			}
 			if (S_ISDIR(st.st_mode))
 			{
-				usable++;
+				file->dirs = lappend(file->dirs, lfirst(lc));
 				continue;
 			}
 			file->state = "unreadable";
@@ -942,9 +944,9 @@ find_crl_dirs(void)
 			add_dir_problem(absolute_path(name), psprintf("could not be accessed: %s", strerror(errno)));
 		}
 	}
-	if (usable > 0)
+	if (file->dirs != NIL)
 		file->state = NULL;
-	return usable > 0;
+	return file->dirs != NIL;
 }
 
 /* Look at the file itself; false if there is nothing to read. */

@@ -47,9 +47,10 @@ my %revoked = (root => crl('root', revoked => ['good']), int => crl('int', revok
 
 sub start
 {
-	my ($name, %o) = @_;
+	my ($name, $variant, %o) = @_;
 
 	$c->stop if $c;
+	$o{preload} = $variant->library if $variant;
 	$c = TlsCluster->new(name => $name, ssl => 1, pki => $pki, ca => "$dir/ca.pem", crl => undef, %o,
 		conf => { 'pg_tls.watch_interval' => '200ms', log_min_messages => 'debug1', %{ $o{conf} // {} } });
 	$crls = $c->datadir . '/crls';
@@ -58,7 +59,7 @@ sub start
 	$c->set_conf({ ssl_crl_dir => 'crls' });
 	$c->start;
 	$admin = $c->session(unix => 1, timeout => 90);
-	$admin->query('CREATE EXTENSION IF NOT EXISTS pg_tls') unless $o{preload};
+	$variant ? $variant->create($c) : $admin->query('CREATE EXTENSION pg_tls');
 	return;
 }
 
@@ -103,7 +104,15 @@ my @deep = (cert => 'deep');
 my @good = (cert => 'good');
 
 spew("$dir/ca.pem", slurp($pki->crt('root')), slurp($pki->crt('third')));
-start('table');
+# One that is not as patient, so that the table takes less time; and one that is
+# slow, and so patient that it waits for whatever the test does.
+my ($quick, $slow);
+if (TlsBuild->available)
+{
+	$quick = TlsBuild->new("$dir/quick", '-DPGTLS_TEST', '-DREFUSAL_TIME=1000000', '-DUNLISTED_INTERVAL=2000000');
+	$slow = TlsBuild->new("$dir/slow", '-DPGTLS_TEST', '-DREFUSAL_TIME=300000000', '-DPGTLS_TEST_SLOW_JUDGE');
+}
+start('table', $quick);
 
 subtest 'the clock' => sub {
 	# The session is there before the file, and comes after it.
@@ -233,7 +242,7 @@ subtest 'a list' => sub {
 	agrees($s, 't', 'a CRL in the second', @deep);
 	is($admin->query($files), "$data/crls:$data/crls.b|current|", 'pg_tls_files');
 	is($admin->query(q{SELECT string_agg(file || ' ' || state || ' ' || status, ', ' ORDER BY file COLLATE "C") FROM pg_tls_crls}),
-		join(', ', map { "$data/$_ on demand current" } "crls.b/$hash{int}.r0", sort map { "crls/$hash{$_}.r0" } qw(root third)), 'pg_tls_crls');
+		join(', ', "$data/crls.b/$hash{int}.r0 on demand no_issuer", map { "$data/$_ on demand current" } sort map { "crls/$hash{$_}.r0" } qw(root third)), 'pg_tls_crls');
 	is($findings->(), '', 'no findings');
 	is($warnings->(), '', 'no warnings');
 
@@ -244,7 +253,8 @@ subtest 'a list' => sub {
 	# what the first directory has of an issuer hides the second
 	spew("$crls/$hash{int}.r0", $empty{int});
 	agrees($s, 't', 'a CRL in the first hides it', @deep);
-	is($admin->query("SELECT status FROM pg_tls_crls WHERE file LIKE '%crls.b/$hash{int}.r0'"), 'misnamed', 'which pg_tls_crls says');
+	is($admin->query("SELECT status, problem FROM pg_tls_crls WHERE file LIKE '%crls.b/$hash{int}.r0'"),
+		'misnamed|connections do not find it: what another directory of "ssl_crl_dir" has of this issuer hides it', 'which pg_tls_crls says');
 	is($admin->query('SELECT count(*) FROM pg_tls_crl_entries()'), 0, '... and there are no entries of it');
 	unlink "$crls/$hash{int}.r0";
 	agrees($s, 'f', 'and no more', @deep);
@@ -265,11 +275,49 @@ subtest 'a list' => sub {
 	is($admin->query('SELECT ok FROM pg_tls_reload()'), 't', 'loaded');
 };
 
+subtest 'what stays is in force' => sub {
+	my $s = $c->session(@good);
+	my $pid = $s->pid;
+
+	$c->set_conf({ 'pg_tls.invalid_sessions' => 'terminate' });
+	$c->reload;
+	ok($c->poll_query('SHOW "pg_tls.invalid_sessions"', 'terminate', unix => 1), 'terminate');
+	spew("$crls/$hash{root}.r0", $revoked{root});
+	ok($c->poll_query("SELECT count(*) FROM pg_stat_tls WHERE pid = $pid", '0', unix => 1, timeout => 60), 'a CRL that revokes it ends it');
+};
+
+subtest 'copies one after the other' => sub {
+	start('copies', undef, conf => { 'pg_tls.invalid_sessions' => 'terminate' });
+	my @sessions = map { $c->session(@good) } 1 .. 3;
+	my $file = "$crls/$hash{root}.r0";
+
+	my $writer = fork // die;
+	if ($writer == 0)
+	{
+		my $stop = 0;
+		local $SIG{TERM} = sub { $stop = 1 };
+		until ($stop)
+		{
+			spew($file, substr $empty{root}, 0, 200);
+			select undef, undef, undef, rand 0.3;
+			spew($file, $empty{root});
+			select undef, undef, undef, rand 1.5;
+		}
+		require POSIX;
+		POSIX::_exit(0);
+	}
+	my $mark = $c->log_mark;
+	$c->poll_until(sub { (() = $c->log_since($mark) =~ /pg_tls judged [1-9]/g) >= 8 }, timeout => 60, what => 'eight looks');
+	kill 'TERM', $writer;
+	waitpid $writer, 0;
+	is(scalar(grep { $_->alive } @sessions), 3, 'nobody was ended');
+};
+
 # A writer that takes its time: nobody is ended, whose certificate is good.
 my $held = qr/pg_tls waits before it refuses \d+ session/;
 
 subtest 'half a file' => sub {
-	start('half', conf => { 'pg_tls.invalid_sessions' => 'terminate' });
+	start('half', $slow, conf => { 'pg_tls.invalid_sessions' => 'terminate' });
 	my $file = "$crls/$hash{root}.r0";
 	my $text = $empty{root};
 	my $middle = length($text) / 2;
@@ -310,67 +358,30 @@ subtest 'half a file' => sub {
 	spew($file, $text);
 	ok($c->poll_query('SELECT verdicts_pending FROM pg_tls_status', '0', unix => 1), 'and is judged');
 	ok($s->alive, 'and lives');
-
-	# what stays is in force
-	my $pid = $s->pid;
-	spew($file, $revoked{root});
-	ok($c->poll_query("SELECT count(*) FROM pg_stat_tls WHERE pid = $pid", '0', unix => 1, timeout => 60), 'a CRL that revokes it does end it');
-	spew($file, $text);
-};
-
-subtest 'copies one after the other' => sub {
-	my @sessions = map { $c->session(@good) } 1 .. 3;
-	my $file = "$crls/$hash{root}.r0";
-
-	my $writer = fork // die;
-	if ($writer == 0)
-	{
-		my $stop = 0;
-		local $SIG{TERM} = sub { $stop = 1 };
-		until ($stop)
-		{
-			spew($file, substr $empty{root}, 0, 200);
-			select undef, undef, undef, rand 0.3;
-			spew($file, $empty{root});
-			select undef, undef, undef, rand 1.5;
-		}
-		require POSIX;
-		POSIX::_exit(0);
-	}
-	my $mark = $c->log_mark;
-	$c->poll_until(sub { (() = $c->log_since($mark) =~ /pg_tls judged [1-9]/g) >= 8 }, timeout => 60, what => 'eight looks');
-	kill 'TERM', $writer;
-	waitpid $writer, 0;
-	is(scalar(grep { $_->alive } @sessions), 3, 'nobody was ended');
 };
 
 # The change comes while sessions are judged.
-SKIP:
-{
-	skip 'there are no sources to build from', 1 unless TlsBuild->available;
+subtest 'half a file while sessions are judged' => sub {
+	plan skip_all => 'there are no sources to build from' unless $slow;
+	$pki->cert("many$_", issuer => 'root') for 1 .. 6;
+	my @sessions = map { $c->session(cert => "many$_") } 1 .. 6;
+	my $file = "$crls/$hash{root}.r0";
+	my $verifiers = sub { my %x = $c->children; return scalar grep { /pg_tls verifier/ } values %x };
+	my $judged = sub { return $admin->query('SELECT verdicts_pending FROM pg_tls_status') eq '0' && !$verifiers->() };
 
-	subtest 'half a file while sessions are judged' => sub {
-		my $slow = TlsBuild->new("$dir/slow", '-DPGTLS_TEST', '-DPGTLS_TEST_SLOW_JUDGE');
-		$pki->cert("many$_", issuer => 'root') for 1 .. 6;
-		start('slow', preload => $slow->library, conf => { 'pg_tls.invalid_sessions' => 'terminate' });
-		$slow->create($c);
-		my @sessions = map { $c->session(cert => "many$_") } 1 .. 6;
-		my $file = "$crls/$hash{root}.r0";
-
-		ok($c->poll_query('SELECT verdicts_pending FROM pg_tls_status', '0', unix => 1), 'judged');
-		$c->poll_until(sub { my %x = $c->children; !grep { /pg_tls verifier/ } values %x });
-		# whoever is judged later finds nothing
-		my $mark = $c->log_mark;
-		is($admin->query('SELECT ok FROM pg_tls_reload()'), 't', 'loaded');
-		$c->poll_until(sub { my %x = $c->children; grep { /pg_tls verifier/ } values %x });
-		spew($file, '');
-		ok($c->poll_until(sub { $c->log_since($mark) =~ /pg_tls judged 6/ }), 'the pass is over');
-		spew($file, $empty{root});
-		ok($c->poll_query('SELECT verdicts_pending FROM pg_tls_status', '0', unix => 1), 'judged again');
-		is(scalar(grep { $_->alive } @sessions), 6, 'nobody was ended');
-		is($admin->query('SELECT count(*) FROM pg_stat_tls WHERE acceptable'), 6, 'all are acceptable');
-	};
-}
+	ok($c->poll_until($judged, timeout => 60), 'judged');
+	# whoever is judged later finds nothing
+	my $mark = $c->log_mark;
+	is($admin->query('SELECT ok FROM pg_tls_reload()'), 't', 'loaded');
+	ok($c->poll_until($verifiers), 'sessions are being judged');
+	spew($file, '');
+	ok($c->wait_for_log(qr/pg_tls judged [1-9]/, $mark), 'the pass is over');
+	ok($c->wait_for_log(qr/pg_tls discards what it judged/, $mark), '... and counts for nothing');
+	spew($file, $empty{root});
+	ok($c->poll_until($judged, timeout => 60), 'judged again');
+	is(scalar(grep { $_->alive } @sessions), 6, 'nobody was ended');
+	is($admin->query('SELECT count(*) FROM pg_stat_tls WHERE NOT acceptable'), 0, 'nor refused');
+};
 
 $c->stop;
 unlike($c->log_text, qr/PANIC|signal 11|TRAP/, 'nothing bad in the log');

@@ -230,6 +230,7 @@ subtest 'half a bundle' => sub {
 	my $less = qr/LOG: +TLS files have changed, but hold less than what is loaded\n.*DETAIL: +Changed: (.*)\.\n/;
 	my ($root, $second, $int) = map { slurp($pki->crt($_)) } qw(root second int);
 	my ($root_crl, $second_crl) = map { slurp($pki->crl_path($_)) } qw(root second);
+	my $newer = slurp($pki->crl('root', out => "$dir/newer.crl", next_update => 90 * $DAY));
 	my $load = sub {
 		my ($file, @text) = @_;
 
@@ -242,13 +243,12 @@ subtest 'half a bundle' => sub {
 		[ 'CAs', 'ca.crt', "$root$second", $root, "$root$second$int" ],
 		[ 'other CAs first', 'ca.crt', "$root$second", "$root$int", "$root$int$second" ],
 		[ 'a chain', 'server.crt', slurp($pki->chain('deep')), slurp($pki->crt('deep')), slurp($pki->chain('deep')) . $root ],
-		[ 'CRLs', 'crl.pem', "$root_crl$second_crl", $root_crl, "$root_crl$second_crl$root_crl" ]);
+		[ 'CRLs', 'crl.pem', "$root_crl$second_crl$newer", "$root_crl$second_crl", "$root_crl$second_crl$newer" . slurp($pki->crl('root', out => "$dir/third.crl", next_update => 90 * $DAY)) ]);
 
-	$c->set_conf({ ssl_crl_file => 'tls/crl.pem' });
-	spew($c->tls('crl.pem'), $root_crl, $second_crl);
 	foreach my $story (@stories)
 	{
 		my ($what, $file, $before, $half, $whole) = @$story;
+		$c->set_conf({ ssl_crl_file => $file eq 'crl.pem' ? 'tls/crl.pem' : undef });
 		my $attempts = $load->($file, $before);
 		my $mark = $c->log_mark;
 
