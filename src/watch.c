@@ -453,7 +453,10 @@ compare_files(bool may_complain, bool may_hold_less)
 	signature = file_signature(paths);
 	changed = pgtls_files_changed(&contents);
 	if (changed == NULL)
+	{
+		shared->reloaded_contents = 0;	/* the last reload has helped */
 		return OUTCOME_DONE;
+	}
 	hold_less = pgtls_files_hold_less();
 	advice = list_concat(pgtls_files_advice(), pgtls_files_advice_on_strength());
 	pgtls_check_make(CHECK_FILES, &result);
