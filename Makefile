@@ -9,6 +9,7 @@ OBJS = \
 	src/check.o \
 	src/child.o \
 	src/crl.o \
+	src/crldir.o \
 	src/describe.o \
 	src/files.o \
 	src/handshake.o \

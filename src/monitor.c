@@ -11,7 +11,7 @@
  *
  * The verifier is a process that the monitor has started when the verdicts on
  * connected sessions may have changed: after a reload, when the clock brings a
- * change, or when files appeared in ssl_crl_dir; and where there are such
+ * change, or when ssl_crl_dir has changed; and where there are such
  * sessions.  It is forked from the postmaster, after a load that was under way,
  * and so inherits the trust store that the server uses; it judges the sessions
  * by that, ends those that have to end, and exits.
@@ -26,12 +26,9 @@
  */
 #include "postgres.h"
 
-#include <dirent.h>
 #include <signal.h>
-#include <sys/stat.h>
 #include <sys/time.h>
 
-#include "common/hashfn.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "postmaster/postmaster.h"
@@ -45,6 +42,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "crldir.h"
 #include "judge.h"
 #include "monitor.h"
 #include "ossl.h"
@@ -126,7 +124,6 @@ typedef struct MonitorShared
 
 	bool		loaded;			/* the save file was read, if it is of use */
 	bool		save_soon;		/* the save file is to be written at once */
-	uint64		crl_dir;		/* state of ssl_crl_dir as last looked at */
 
 	/* The rest is written by the verifier whose turn it is. */
 
@@ -299,11 +296,50 @@ pgtls_monitor_register(void)
  * ----------------------------------------------------------------
  */
 
-/* A new verdict on a session. */
+/* The verdicts of a pass, until it is known what it is worth. */
+typedef struct NewVerdict
+{
+	SessionKey	key;
+	Verdict		verdict;
+} NewVerdict;
+
+static NewVerdict *new_verdicts;
+static int	num_new_verdicts = 0;
+
 static void
 take_verdict(const SessionKey *key, const Verdict *verdict, void *arg)
 {
-	pgtls_session_judge(key, verdict);
+	if (num_new_verdicts % 64 == 0)
+		new_verdicts = num_new_verdicts == 0 ? palloc(64 * sizeof(NewVerdict)) :
+			repalloc(new_verdicts, (num_new_verdicts + 64) * sizeof(NewVerdict));
+	new_verdicts[num_new_verdicts].key = *key;
+	new_verdicts[num_new_verdicts++].verdict = *verdict;
+}
+
+/*
+ * Publish the verdicts of a pass, but for those by which somebody is refused
+ * who was not, if that is too early.  False if there are such.
+ */
+static bool
+publish_verdicts(void)
+{
+	bool		may_refuse = pgtls_crldir_may_refuse();
+	bool		all = true;
+
+	for (int i = 0; i < num_new_verdicts; i++)
+	{
+		const SessionKey *key = &new_verdicts[i].key;
+		const Verdict *verdict = &new_verdicts[i].verdict;
+
+		if (may_refuse || !pgtls_verify_refused(verdict) ||
+			pgtls_verify_refused(&key->verdict))
+			pgtls_session_judge(key, verdict);
+		else
+			all = false;
+	}
+	if (!all)
+		pgtls_crldir_hold();
+	return all;
 }
 
 /*
@@ -404,6 +440,7 @@ make_pass(void)
 	TimestampTz next_change = (TimestampTz) pg_atomic_read_u64(&shared->next_change);
 	bool		all = next_change <= now ||
 		pg_atomic_read_u64(&shared->next_change_generation) != (uint64) generation;
+	bool		complete = true;
 	SSL_CTX    *context;
 
 	/*
@@ -415,24 +452,32 @@ make_pass(void)
 	{
 		int			n;
 
+		/* reckoned from the beginning, so it is past if it has come since */
+		next_change = context == NULL ? DT_NOEND :
+			pgtls_verify_next_change(SSL_CTX_get_cert_store(context), now);
 		/* who is not in the list of sessions yet will see that as it joins */
 		if (all)
 			pg_atomic_write_u64(&shared->judged_all_at, (uint64) now);
 		pg_memory_barrier();
+		pgtls_crldir_begin_pass();
 		n = pgtls_judge_sessions(context, generation, pgtls_reload_crl_changes(),
 								 all ? JUDGE_ALL : JUDGE_DUE, take_verdict, NULL);
 		elog(DEBUG1, "pg_tls judged %d sessions in %.3f ms", n,
 			 (GetCurrentTimestamp() - now) / 1000.0);
-		/* reckoned from the beginning, so it is past if it has come since */
-		next_change = context == NULL ? DT_NOEND :
-			pgtls_verify_next_change(SSL_CTX_get_cert_store(context), now);
+		complete = pgtls_crldir_end_pass();
+		if (!complete)
+		{
+			elog(DEBUG1, "pg_tls discards what it judged: ssl_crl_dir is being changed");
+			return;
+		}
+		complete = publish_verdicts();
 	}
 	else
 		forget_verdicts();
 	if (invalid_sessions == INVALID_TERMINATE)
 		terminate_refused();
 
-	if (pgtls_judge_stop)
+	if (pgtls_judge_stop || !complete)
 		return;
 	pg_atomic_write_u64(&shared->next_change, (uint64) next_change);
 	pg_atomic_write_u64(&shared->next_change_generation, (uint64) generation);
@@ -466,47 +511,6 @@ pgtls_verifier_main(Datum arg)
  *		The monitor
  * ----------------------------------------------------------------
  */
-
-/*
- * What the ssl_crl_dir in force holds, in a number: it changes when files come,
- * go, or are replaced.  The server looks into that directory at each
- * connection.  0 for no directory.
- */
-static uint64
-crl_dir_state(void)
-{
-	uint64		state = 1;
-	char		path_of_dir[MAXPGPATH];
-	DIR		   *dir;
-	struct dirent *entry;
-
-	pgtls_reload_crl_dir(path_of_dir, sizeof(path_of_dir));
-	if (path_of_dir[0] == '\0' || (dir = opendir(path_of_dir)) == NULL)
-		return 0;
-	while ((entry = readdir(dir)) != NULL)
-	{
-		char		path[2 * MAXPGPATH];
-		struct stat st;
-		uint64		hash;
-		uint64		parts[4];
-
-		if (entry->d_name[0] == '.')
-			continue;
-		snprintf(path, sizeof(path), "%s/%s", path_of_dir, entry->d_name);
-		if (stat(path, &st) != 0)
-			continue;
-		parts[0] = st.st_ino;
-		parts[1] = st.st_size;
-		parts[2] = st.st_mtim.tv_sec;
-		parts[3] = st.st_mtim.tv_nsec;
-
-		/* the order of the entries does not matter */
-		hash = hash_bytes_extended((unsigned char *) entry->d_name, strlen(entry->d_name), 0);
-		state += hash_bytes_extended((unsigned char *) parts, sizeof(parts), hash);
-	}
-	closedir(dir);
-	return state;
-}
 
 /* A worker that was started, or is yet to be. */
 typedef struct Task
@@ -681,6 +685,8 @@ look_for_due_verdicts(bool reloading, long *timeout)
 		return;					/* there is nothing to judge by, or nobody */
 	if (is_running(&verifier))
 		return;					/* its end will have us look again */
+	if (pgtls_crldir_has_to_wait(timeout))
+		return;
 	if (due.outdated > 0 ||
 		pg_atomic_read_u64(&shared->next_change_generation) != (uint64) generation)
 	{
@@ -782,7 +788,6 @@ pgtls_monitor_main(Datum arg)
 	while (!ShutdownRequestPending)
 	{
 		long		timeout = Min(watch_interval, SAVE_INTERVAL / 1000);
-		uint64		new_crl_dir;
 		bool		reloading = ConfigReloadPending;
 
 		if (reloading)
@@ -792,10 +797,7 @@ pgtls_monitor_main(Datum arg)
 			timeout = Min(watch_interval, RETRY_INTERVAL);	/* see what comes of it */
 			pgtls_watch_reloading();
 		}
-		new_crl_dir = crl_dir_state();
-		if (new_crl_dir != shared->crl_dir)
-			pgtls_reload_count_crl_change();
-		shared->crl_dir = new_crl_dir;
+		pgtls_crldir_look(&timeout);
 		look_for_due_verdicts(reloading, &timeout);
 
 		if (reloading || shared->save_soon || GetCurrentTimestamp() >= next_save)

@@ -10,6 +10,8 @@
  * its key are never replaced at once, and until they fit together the dry run
  * fails, and nothing happens.  When it succeeds, and the files are still what
  * they were when it began, the server is asked to reload, or the log is told.
+ * Files that hold less than what is loaded of them have to stay as they are for
+ * longer before the server is asked.
  * A command for the passphrase that hangs is ended: nothing else would be
  * looked at meanwhile.
  *
@@ -26,7 +28,6 @@
 
 #include <signal.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "common/hashfn.h"
 #include "libpq/libpq.h"
@@ -42,6 +43,7 @@
 #include "lookup.h"
 #include "monitor.h"
 #include "reload.h"
+#include "uptime.h"
 #include "watch.h"
 
 /* Tests have shorter hours. */
@@ -51,6 +53,12 @@
 
 /* So long the files have to stay as they are before they are read. */
 #define SETTLE_TIME		USECS_PER_SEC
+
+/*
+ * So long files that hold less than what is loaded of them: whoever writes a
+ * bundle may pause after a whole certificate.
+ */
+#define LESS_TIME		30			/* seconds */
 
 /* How often the ends of what is loaded are looked at. */
 #define EXPIRY_INTERVAL	PGTLS_TEST_HOUR
@@ -86,6 +94,7 @@
 #define TASK_COMPARE	0x01	/* compare files with what is loaded */
 #define TASK_COMPLAIN	0x02	/* tell if they cannot be loaded */
 #define TASK_EXPIRY		0x04	/* warn of ends */
+#define TASK_LESS		0x08	/* load files that hold less than what is loaded */
 
 typedef enum WatchFiles
 {
@@ -109,10 +118,11 @@ typedef enum WatchOutcome
 	OUTCOME_NONE,				/* nothing yet; or the worker was ended */
 	OUTCOME_DONE,
 	OUTCOME_RELOADED,			/* a reload was asked for */
+	OUTCOME_LESS,				/* the files hold less than what is loaded */
 	OUTCOME_UNLOADABLE			/* the files differ, but are not for loading */
 } WatchOutcome;
 
-/* Something that was told, by a hash, and when: uptime(), 0 for never. */
+/* Something that was told, by a hash, and when: pgtls_uptime(), 0 for never. */
 typedef struct Told
 {
 	uint64		hash;
@@ -122,7 +132,7 @@ typedef struct Told
 /* What was told of ends in a day that begins with the first of them. */
 typedef struct ToldEnds
 {
-	int64		since;			/* uptime(), 0 for never */
+	int64		since;			/* pgtls_uptime(), 0 for never */
 	int64		more_at;		/* the last line for several, likewise */
 	int			lines;			/* for one thing each */
 	int			num_hashes;
@@ -146,6 +156,7 @@ static uint64 last_signature = 0;
 static TimestampTz compare_at = 0;	/* 0 for not at all */
 static bool compared = false;	/* a worker has been, or is, at it */
 static int	retries = 0;
+static bool less = false;		/* LESS_TIME is waited for, or is over */
 static TimestampTz expiry_at = 0;
 static int64 expiry_generation = 0;
 static uint64 expiry_signature = 0;
@@ -256,6 +267,7 @@ look(TimestampTz now)
 	compare_at = now + SETTLE_TIME;
 	compared = false;
 	retries = 0;
+	less = false;
 	return true;
 }
 
@@ -278,18 +290,26 @@ pgtls_watch_is_due(TimestampTz now, int interval, TimestampTz *next)
 
 	if (watch_files != WATCH_OFF && EnableSSL)
 	{
-		if (!look(now) && compared && shared->outcome != OUTCOME_DONE &&
-			shared->outcome != OUTCOME_RELOADED)
+		if (!look(now) && compared)
 		{
-			/*
-			 * At first this may be a moment between two files.  Later, what
-			 * kept the files from being loaded may be something else, such as
-			 * the command for the passphrase.
-			 */
-			compared = false;
-			compare_at = now + (retries == 0 ? interval * INT64CONST(1000) :
-								RETRY_INTERVAL << Min(retries - 1, MAX_RETRIES));
-			retries++;
+			if (shared->outcome == OUTCOME_LESS)
+			{
+				compared = false;
+				compare_at = now + LESS_TIME * USECS_PER_SEC;
+				less = true;
+			}
+			else if (shared->outcome != OUTCOME_DONE && shared->outcome != OUTCOME_RELOADED)
+			{
+				/*
+				 * At first this may be a moment between two files.  Later, what
+				 * kept the files from being loaded may be something else, such
+				 * as the command for the passphrase.
+				 */
+				compared = false;
+				compare_at = now + (retries == 0 ? interval * INT64CONST(1000) :
+									RETRY_INTERVAL << Min(retries - 1, MAX_RETRIES));
+				retries++;
+			}
 		}
 		/* the clock may have been set back */
 		if (compare_at > now + (RETRY_INTERVAL << (MAX_RETRIES + 1)))
@@ -333,7 +353,7 @@ pgtls_watch_task(void)
 	int			task = 0;
 
 	if (compare_at != 0 && compare_at <= now)
-		task |= TASK_COMPARE | (retries > 0 ? TASK_COMPLAIN : 0);
+		task |= TASK_COMPARE | (retries > 0 ? TASK_COMPLAIN : 0) | (less ? TASK_LESS : 0);
 	if (expiry_generation != 0 && expiry_at <= now)
 		task |= TASK_EXPIRY;
 	if (task & TASK_COMPARE)
@@ -367,19 +387,6 @@ hash_text(const char *text)
 }
 
 /*
- * The clock for how often something is told, in microseconds: nobody can set
- * it, and all processes have the same.
- */
-static int64
-uptime(void)
-{
-	struct timespec now;
-
-	(void) clock_gettime(CLOCK_MONOTONIC, &now);
-	return 1 + now.tv_sec * USECS_PER_SEC + now.tv_nsec / 1000;
-}
-
-/*
  * Find out whether something is to be told, and remember that it is.  It is
  * not if it was within the last day, nor if that many others were within the
  * last hour.
@@ -387,7 +394,7 @@ uptime(void)
 static bool
 claim_news(uint64 hash)
 {
-	int64		now = uptime();
+	int64		now = pgtls_uptime();
 	Told	   *oldest = &shared->told[0];
 
 	for (int i = 0; i < NUM_TOLD; i++)
@@ -469,7 +476,7 @@ static void
 warn_of_ends(void)
 {
 	ToldEnds   *ends = &shared->ends;
-	int64		now = uptime();
+	int64		now = pgtls_uptime();
 	List	   *news;
 	int			told = 0;
 	ListCell   *lc;
@@ -548,7 +555,7 @@ find_worse(List *now, List *then)
 
 /* Compare, and do what the setting says; returns what came of it. */
 static WatchOutcome
-compare_files(bool may_complain)
+compare_files(bool may_complain, bool may_hold_less)
 {
 	int			mode = watch_files; /* what the dry run reads is not in force */
 	const char *paths[PGTLS_LOADED_FILES];
@@ -556,6 +563,7 @@ compare_files(bool may_complain)
 	uint64		contents;
 	char	   *changed;
 	const char *worse;
+	bool		hold_less;
 	List	   *advice;
 	CheckResult result;
 	TimestampTz now = GetCurrentTimestamp();
@@ -566,7 +574,11 @@ compare_files(bool may_complain)
 	signature = file_signature(paths);
 	changed = pgtls_files_changed(&contents);
 	if (changed == NULL)
+	{
+		shared->reloaded_contents = 0;	/* the last reload has helped */
 		return OUTCOME_DONE;
+	}
+	hold_less = pgtls_files_hold_less();
 	advice = list_concat(pgtls_files_advice(), pgtls_files_advice_on_strength());
 	pgtls_check_command_limit = COMMAND_LIMIT;
 	pgtls_check_make(CHECK_FILES, &result);
@@ -619,6 +631,17 @@ compare_files(bool may_complain)
 		return OUTCOME_UNLOADABLE;
 	}
 
+	if (hold_less && !may_hold_less)
+	{
+		if (claim_news(add_hash(contents, "less", 4)))
+			ereport(LOG,
+					(errmsg("TLS files have changed, but hold less than what is loaded"),
+					 errdetail("Changed: %s.", changed),
+					 errhint("If they stay as they are they are reloaded after %d seconds. Call pg_tls_reload() to have that at once.",
+							 LESS_TIME)));
+		return OUTCOME_LESS;
+	}
+
 	ereport(LOG,
 			(errmsg("TLS files have changed, reloading the configuration"),
 			 errdetail("Changed: %s.", changed)));
@@ -646,6 +669,6 @@ pgtls_watch_main(Datum arg)
 	if (task & TASK_EXPIRY)
 		warn_of_ends();
 	if (task & TASK_COMPARE)
-		shared->outcome = compare_files((task & TASK_COMPLAIN) != 0);
+		shared->outcome = compare_files((task & TASK_COMPLAIN) != 0, (task & TASK_LESS) != 0);
 	proc_exit(0);
 }

@@ -1,0 +1,361 @@
+/*-------------------------------------------------------------------------
+ *
+ * crldir.c
+ *	  ssl_crl_dir: its directories, and when what is in them has changed.
+ *
+ * The server reads these directories at each connection, so that a file there
+ * needs no reload.  The monitor looks at them with stat() alone.  When they have
+ * changed, and then stayed the same for a moment, it counts a change
+ * (reload.c), and has the verdicts on connected sessions reached again.
+ *
+ * Whoever writes a file takes time for it, and may pause in the middle.  Then
+ * connections find half a CRL, or none.  Their clients may try again, but a
+ * session that was ended for it is lost.  So
+ *
+ * - the verifier looks, too, before and after it judges.  What it found counts
+ *	 only if both looks saw what the monitor had seen for a while; and
+ * - a session that was acceptable is not refused until nothing has changed for
+ *	 a longer time.  The reason makes no difference: where a CRL is missing, an
+ *	 older one may count.  Where changes never end, this ends after a minute.
+ *
+ * A directory that the server may search but not list is looked at as far as
+ * that goes: its own times tell of files that come and go.  For what changes in
+ * place, all sessions are judged now and then.
+ *
+ * In shared memory: what the monitor has seen, which only it writes; and until
+ * when refusals have to wait, which only the verifier writes.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "common/hashfn.h"
+#include "port/atomics.h"
+#include "utils/timestamp.h"
+
+#include "cell.h"
+#include "compat.h"
+#include "crldir.h"
+#include "reload.h"
+#include "uptime.h"
+
+/* OpenSSL's LIST_SEPARATOR_CHAR */
+#define LIST_SEPARATOR	":"
+
+/* So long the files have to stay as they are before a change counts. */
+#define SETTLE_TIME		(500 * INT64CONST(1000))
+
+/* ... and before somebody is refused by it who was accepted. */
+#ifndef REFUSAL_TIME			/* tests have others */
+#define REFUSAL_TIME	(10 * USECS_PER_SEC)
+#endif
+
+/* Changes that follow one another for longer do not keep that off. */
+#define MAX_WAIT		USECS_PER_MINUTE
+
+/* How often all are judged if a directory cannot be listed. */
+#ifndef UNLISTED_INTERVAL
+#define UNLISTED_INTERVAL	(30 * USECS_PER_SEC)
+#endif
+
+/* What the monitor has seen.  Times are those of pgtls_uptime(). */
+typedef struct CrlDirView
+{
+	uint64		state;			/* 0 for no directory */
+	bool		settled;		/* it was counted */
+	int64		still_since;	/* when it was first seen */
+	int64		restless_since; /* when the changes began that followed one
+								 * another without a pause */
+	int64		counted_at;		/* when the last change was counted, or the
+								 * first one since then was seen */
+} CrlDirView;
+
+typedef struct CrlDirShared
+{
+	uint32		view_changecount;
+	CrlDirView	view;			/* the monitor's */
+	pg_atomic_uint64 refusals_wait_until;	/* the verifier's */
+} CrlDirShared;
+
+static CrlDirShared *shared = NULL; /* NULL without preloading */
+
+/* The verifier's, of its pass. */
+static char pass_list[MAXPGPATH];
+static CrlDirView pass_view;
+
+/*
+ * Copy the next directory of a list, as OpenSSL takes it: empty parts, and
+ * those that occurred before, are left out.  "rest" is NULL at first.  False
+ * if there are no more.
+ */
+bool
+pgtls_crldir_next(const char *list, const char **rest, char *dir, Size size)
+{
+	const char *start = *rest != NULL ? *rest : list;
+
+	while (*start != '\0')
+	{
+		const char *end = start + strcspn(start, LIST_SEPARATOR);
+		Size		len = end - start;
+		const char *earlier = list;
+		bool		known = len == 0;
+
+		while (!known && earlier < start)
+		{
+			const char *earlier_end = earlier + strcspn(earlier, LIST_SEPARATOR);
+
+			known = (Size) (earlier_end - earlier) == len && memcmp(earlier, start, len) == 0;
+			earlier = earlier_end + 1;
+		}
+		if (!known)
+			strlcpy(dir, start, Min(len + 1, size));
+		start = *end != '\0' ? end + 1 : end;
+		if (!known)
+		{
+			*rest = start;
+			return true;
+		}
+	}
+	return false;
+}
+
+Size
+pgtls_crldir_shmem_size(void)
+{
+	return sizeof(CrlDirShared);
+}
+
+void
+pgtls_crldir_shmem_init(void *area, bool found)
+{
+	shared = area;
+	if (!found)
+	{
+		memset(shared, 0, sizeof(CrlDirShared));
+		shared->view.settled = true;
+		pg_atomic_init_u64(&shared->refusals_wait_until, 0);
+	}
+}
+
+
+/* ----------------------------------------------------------------
+ *		Looking
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Add what tells whether a file is the same, with the same contents, and can
+ * still be read.  A change within the tick of the file system's clock in which
+ * the file was looked at is not seen; but nothing counts before SETTLE_TIME.
+ */
+static uint64
+add_file(uint64 hash, const struct stat *st)
+{
+	uint64		parts[10] = {
+		st->st_dev, st->st_ino, st->st_size, st->st_mtim.tv_sec, st->st_mtim.tv_nsec,
+		st->st_ctim.tv_sec, st->st_ctim.tv_nsec, st->st_mode, st->st_uid, st->st_gid
+	};
+
+	return hash_bytes_extended((unsigned char *) parts, sizeof(parts), hash);
+}
+
+/* The same of a name, for the link and for what it leads to. */
+static uint64
+add_name(uint64 hash, int dir, const char *name)
+{
+	struct stat st;
+	int			flags = AT_SYMLINK_NOFOLLOW;
+	int			error = 0;
+
+	for (;;)
+	{
+		if (fstatat(dir, name, &st, flags) != 0)
+		{
+			error = errno;
+			return hash_bytes_extended((unsigned char *) &error, sizeof(error), hash);
+		}
+		hash = add_file(hash, &st);
+		if (flags == 0 || !S_ISLNK(st.st_mode))
+			return hash;
+		flags = 0;
+	}
+}
+
+/* Can a file of this name be one that OpenSSL looks for, "01234567.r0"? */
+static bool
+is_hash_name(const char *name)
+{
+	return strspn(name, "0123456789abcdef") == 8 && name[8] == '.';
+}
+
+/*
+ * The state of a directory, as a number; *unlisted is set if it cannot be
+ * listed, and so its files are not part of that.
+ */
+static uint64
+add_directory(uint64 hash, const char *path, bool *unlisted)
+{
+	DIR		   *dir;
+	struct dirent *entry;
+	uint64		files = 0;
+
+	hash = hash_bytes_extended((const unsigned char *) path, strlen(path), hash);
+	hash = add_name(hash, AT_FDCWD, path);
+	dir = opendir(path);
+	if (dir == NULL)
+	{
+		*unlisted = *unlisted || (errno != ENOENT && errno != ENOTDIR);
+		return hash;
+	}
+	while (errno = 0, (entry = readdir(dir)) != NULL)
+	{
+		const char *name = entry->d_name;
+
+		/* the order of the entries does not matter */
+		if (is_hash_name(name))
+			files += add_name(hash_bytes_extended((const unsigned char *) name, strlen(name), 0),
+							  dirfd(dir), name);
+	}
+	*unlisted = *unlisted || errno != 0;
+	closedir(dir);
+	return hash_bytes_extended((unsigned char *) &files, sizeof(files), hash);
+}
+
+/* The state of all directories; 0 if there are none. */
+static uint64
+look(const char *list, bool *unlisted)
+{
+	char		dir[MAXPGPATH];
+	const char *rest = NULL;
+	uint64		state = 0;
+
+	*unlisted = false;
+	while (pgtls_crldir_next(list, &rest, dir, sizeof(dir)))
+		state = add_directory(state, dir, unlisted);
+	return state;
+}
+
+
+/* ----------------------------------------------------------------
+ *		The monitor
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Look at the directories of the ssl_crl_dir in force, and count their changes.
+ * The timeout, in milliseconds, is lowered to when the next look is due.
+ */
+void
+pgtls_crldir_look(long *timeout)
+{
+	CrlDirView	view = shared->view;	/* which only we write */
+	char		list[MAXPGPATH];
+	int64		now = pgtls_uptime();
+	bool		unlisted;
+	bool		count = false;
+	uint64		state;
+
+	pgtls_reload_crl_dir(list, sizeof(list));
+	state = look(list, &unlisted);
+	if (state != view.state)
+	{
+		if (now - view.still_since >= REFUSAL_TIME)
+			view.restless_since = now;
+		if (view.settled)
+			view.counted_at = now;
+		view.settled = false;
+		view.state = state;
+		view.still_since = now;
+	}
+
+	if (!view.settled && (state == 0 || now - view.still_since >= SETTLE_TIME))
+		view.settled = count = true;
+	else if (view.settled && unlisted && now - view.counted_at >= UNLISTED_INTERVAL)
+		count = true;
+	else if (!view.settled && now - view.counted_at >= MAX_WAIT)
+		count = true;			/* verdicts are pending, and said to be */
+	if (count)
+		view.counted_at = now;
+	pgtls_cell_write(&shared->view_changecount, &shared->view, &view, sizeof(view));
+	if (count)
+		pgtls_reload_count_crl_change();
+
+	if (!view.settled)
+		*timeout = Min(*timeout, (long) (SETTLE_TIME / 1000 / 2));
+	else if (unlisted)
+		*timeout = Min(*timeout, (long) ((UNLISTED_INTERVAL - (now - view.counted_at)) / 1000 + 1));
+}
+
+/* Does a pass of the verifier have to wait?  Lowers the timeout. */
+bool
+pgtls_crldir_has_to_wait(long *timeout)
+{
+	int64		left = (int64) pg_atomic_read_u64(&shared->refusals_wait_until) - pgtls_uptime();
+
+	if (!shared->view.settled)
+		return true;
+	if (left <= 0)
+		return false;
+	*timeout = Min(*timeout, (long) (left / 1000 + 1));
+	return true;
+}
+
+
+/* ----------------------------------------------------------------
+ *		The verifier
+ * ----------------------------------------------------------------
+ */
+
+/* Before the first session is judged. */
+void
+pgtls_crldir_begin_pass(void)
+{
+	bool		unlisted;
+	uint64		state;
+
+	strlcpy(pass_list, pgtls_reload_inherited_crl_dir(), sizeof(pass_list));
+	state = look(pass_list, &unlisted);
+	if (!pgtls_cell_read(&shared->view_changecount, &shared->view, &pass_view, sizeof(pass_view)) ||
+		state != pass_view.state)
+		pass_view.settled = state == 0; /* no directory any more */
+	pass_view.state = state;
+	pg_atomic_write_u64(&shared->refusals_wait_until, 0);
+}
+
+/*
+ * After the last one.  False if the pass is worth nothing, since files have
+ * changed meanwhile, or shortly before.
+ */
+bool
+pgtls_crldir_end_pass(void)
+{
+	bool		unlisted;
+
+	return pass_view.settled && look(pass_list, &unlisted) == pass_view.state;
+}
+
+/* May a session that was acceptable be refused by the pass that has ended? */
+bool
+pgtls_crldir_may_refuse(void)
+{
+	int64		now = pgtls_uptime();
+
+	return pass_view.state == 0 || now - pass_view.still_since >= REFUSAL_TIME ||
+		now - pass_view.restless_since >= MAX_WAIT;
+}
+
+/*
+ * Somebody may not be refused yet.  Have the next pass wait for that; a reload
+ * has it made earlier.
+ */
+void
+pgtls_crldir_hold(void)
+{
+	pg_atomic_write_u64(&shared->refusals_wait_until,
+						(uint64) Min(pass_view.still_since + REFUSAL_TIME,
+									 pass_view.restless_since + MAX_WAIT));
+}
