@@ -52,6 +52,7 @@ typedef uint32 RecordLength;
 
 /* State of the worker. */
 volatile sig_atomic_t pgtls_answer_unwanted = false;
+int			pgtls_answer_exit_code = 0;
 volatile sig_atomic_t pgtls_answer_in_command = false;	/* it waits for one */
 static shm_mq_handle *out_queue = NULL;
 static StringInfoData out_message;
@@ -99,9 +100,9 @@ abandon_command(SIGNAL_ARGS)
 void
 pgtls_answer_end_commands(void)
 {
-	pgtls_monitor_catch_sigterm(SIG_IGN);
+	pgtls_monitor_catch(SIGTERM, SIG_IGN);
 	kill(0, SIGTERM);
-	pgtls_monitor_catch_sigterm(pgtls_answer_terminate);
+	pgtls_monitor_catch(SIGTERM, pgtls_answer_terminate);
 	if (pgtls_answer_in_command)
 	{
 		pqsignal(SIGALRM, abandon_command);
@@ -138,7 +139,7 @@ pgtls_answer_begin(Datum arg)
 	dsm_segment *segment;
 	shm_mq	   *queue;
 
-	pgtls_monitor_catch_sigterm(pgtls_answer_terminate);
+	pgtls_monitor_catch(SIGTERM, pgtls_answer_terminate);
 	BackgroundWorkerUnblockSignals();
 	MemoryContextSwitchTo(TopMemoryContext);
 
@@ -157,7 +158,7 @@ void
 pgtls_answer_check(void)
 {
 	if (pgtls_answer_unwanted)
-		proc_exit(0);
+		proc_exit(pgtls_answer_exit_code);
 }
 
 /* Append to a buffer that has room for it. */

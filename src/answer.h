@@ -43,6 +43,7 @@ extern void pgtls_answer_add_row(Row *row, StringInfo record, const char *types)
 
 /* For the worker. */
 extern volatile sig_atomic_t pgtls_answer_unwanted;
+extern int	pgtls_answer_exit_code; /* then; 1 for to be started again */
 extern volatile sig_atomic_t pgtls_answer_in_command;
 extern void pgtls_answer_terminate(int signo);
 extern void pgtls_answer_end_commands(void);

@@ -41,6 +41,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "answer.h"
 #include "compat.h"
 #include "crldir.h"
 #include "judge.h"
@@ -98,7 +99,8 @@ static int	watch_interval;		/* pg_tls.watch_interval, in milliseconds */
 typedef enum StandIn
 {
 	STAND_IN_FOR_NOBODY,
-	STAND_IN_FOR_VERIFIER
+	STAND_IN_FOR_VERIFIER,
+	STAND_IN_FOR_WATCH
 } StandIn;
 
 typedef struct MonitorShared
@@ -112,6 +114,7 @@ typedef struct MonitorShared
 	 * that worker alone.
 	 */
 	StandIn		stand_in;
+	int			watch_task;		/* for STAND_IN_FOR_WATCH */
 
 	/*
 	 * Process ID of the verifier whose turn it is, 0 for none; each claims its
@@ -256,18 +259,18 @@ pgtls_monitor_worker(BackgroundWorker *worker, const char *name, const char *fun
 }
 
 /*
- * Have a worker's SIGTERM call a handler, and interrupt what waits: a file that
+ * Have a worker's signal call a handler, and interrupt what waits: a file that
  * is opened may be a FIFO.  (pqsignal() has system calls begun again.)
  */
 void
-pgtls_monitor_catch_sigterm(void (*handler) (int signo))
+pgtls_monitor_catch(int signo, void (*handler) (int signo))
 {
 	struct sigaction action;
 
 	memset(&action, 0, sizeof(action));
 	action.sa_handler = handler;
 	sigemptyset(&action.sa_mask);
-	(void) sigaction(SIGTERM, &action, NULL);
+	(void) sigaction(signo, &action, NULL);
 }
 
 /*
@@ -499,7 +502,7 @@ verify_sessions(void)
 void
 pgtls_verifier_main(Datum arg)
 {
-	pgtls_monitor_catch_sigterm(stop_verifier);
+	pgtls_monitor_catch(SIGTERM, stop_verifier);
 	BackgroundWorkerUnblockSignals();
 	if (shared != NULL)			/* else another library than the one preloaded */
 		verify_sessions();
@@ -654,7 +657,15 @@ start_workers(long *timeout)
 		idle = false;
 		if (start_task(&watch, Int32GetDatum(task)))
 			pgtls_watch_started(task);
+		else if (lacks_slot(&watch, now) && shared->stand_in == STAND_IN_FOR_NOBODY)
+		{
+			pgtls_watch_started(task);
+			shared->watch_task = task;
+			give_way(&watch, STAND_IN_FOR_WATCH);
+		}
 	}
+	else
+		watch.no_slot_since = 0;
 	if (next != DT_NOEND)
 		*timeout = Min(*timeout, Max((next - now) / 1000, 0) + 1);
 	return idle;
@@ -725,14 +736,13 @@ monitor_exit(int code, Datum arg)
 static void
 stand_in(StandIn role)
 {
-	struct sigaction action;
+	void		(*stop) (int signo) = role == STAND_IN_FOR_VERIFIER ?
+		stop_verifier : pgtls_answer_terminate;
 	struct itimerval timer;
 
-	pgtls_monitor_catch_sigterm(stop_verifier);
-	memset(&action, 0, sizeof(action));
-	action.sa_handler = stop_verifier;
-	sigemptyset(&action.sa_mask);
-	(void) sigaction(SIGALRM, &action, NULL);
+	pgtls_answer_exit_code = 1;
+	pgtls_monitor_catch(SIGTERM, stop);
+	pgtls_monitor_catch(SIGALRM, stop);
 	memset(&timer, 0, sizeof(timer));
 	timer.it_value.tv_sec = WORKER_LIMIT / USECS_PER_SEC;
 	timer.it_interval.tv_sec = 1;
@@ -741,6 +751,8 @@ stand_in(StandIn role)
 
 	if (role == STAND_IN_FOR_VERIFIER)
 		verify_sessions();
+	else
+		pgtls_watch_run(shared->watch_task);
 }
 
 /* Read the save file, unless that has been done, or it was reset since. */

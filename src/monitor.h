@@ -27,7 +27,7 @@ extern TimestampTz pgtls_monitor_judged_all_at(void);
 extern void pgtls_monitor_wake(void);
 extern void pgtls_monitor_save_soon(void);
 extern void pgtls_monitor_define_settings(void);
-extern void pgtls_monitor_catch_sigterm(void (*handler) (int signo));
+extern void pgtls_monitor_catch(int signo, void (*handler) (int signo));
 extern void pgtls_monitor_worker(BackgroundWorker *worker, const char *name,
 								 const char *function);
 

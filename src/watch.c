@@ -139,8 +139,26 @@ typedef struct ToldEnds
 	uint64		hashes[MAX_ENDS];	/* of what was told, in their order */
 } ToldEnds;
 
+/*
+ * What the monitor knows.  It outlives the monitor, which may give way to other
+ * workers; else that would have files compared again, and so give way again.
+ */
+typedef struct WatchState
+{
+	uint64		signature;		/* of the files when last looked at */
+	TimestampTz compare_at;		/* 0 for not at all */
+	bool		compared;		/* a worker has been, or is, at it */
+	bool		less;			/* LESS_TIME is waited for, or is over */
+	int			retries;
+	TimestampTz expiry_at;
+	int64		expiry_generation;
+	uint64		expiry_signature;
+} WatchState;
+
+/* Written by the worker, of which only one runs at a time, but for the state. */
 typedef struct WatchShared
 {
+	WatchState	state;			/* the monitor's */
 	WatchOutcome outcome;		/* of the last comparison */
 	uint64		reloaded_contents;	/* of the files for the last reload */
 	int64		reloaded_generation;	/* what was in force before that */
@@ -150,16 +168,7 @@ typedef struct WatchShared
 } WatchShared;
 
 static WatchShared *shared = NULL;
-
-/* State of the monitor. */
-static uint64 last_signature = 0;
-static TimestampTz compare_at = 0;	/* 0 for not at all */
-static bool compared = false;	/* a worker has been, or is, at it */
-static int	retries = 0;
-static bool less = false;		/* LESS_TIME is waited for, or is over */
-static TimestampTz expiry_at = 0;
-static int64 expiry_generation = 0;
-static uint64 expiry_signature = 0;
+static WatchState *state = NULL;
 
 void
 pgtls_watch_define_settings(void)
@@ -185,6 +194,7 @@ void
 pgtls_watch_shmem_init(void *area, bool found)
 {
 	shared = area;
+	state = &shared->state;
 	if (!found)
 		memset(shared, 0, sizeof(WatchShared));
 }
@@ -241,8 +251,8 @@ file_signature(const char *const *paths)
 void
 pgtls_watch_reloading(void)
 {
-	if (!compared || shared->outcome != OUTCOME_DONE)
-		last_signature = 0;
+	if (!state->compared || shared->outcome != OUTCOME_DONE)
+		state->signature = 0;
 }
 
 /* The configured files, and what else a comparison depends on, in a number. */
@@ -261,13 +271,13 @@ look(TimestampTz now)
 {
 	uint64		signature = current_signature();
 
-	if (signature == last_signature)
+	if (signature == state->signature)
 		return false;
-	last_signature = signature;
-	compare_at = now + SETTLE_TIME;
-	compared = false;
-	retries = 0;
-	less = false;
+	state->signature = signature;
+	state->compare_at = now + SETTLE_TIME;
+	state->compared = false;
+	state->retries = 0;
+	state->less = false;
 	return true;
 }
 
@@ -275,7 +285,7 @@ look(TimestampTz now)
 bool
 pgtls_watch_is_outdated(TimestampTz now)
 {
-	return compared && watch_files != WATCH_OFF && EnableSSL && look(now);
+	return state->compared && watch_files != WATCH_OFF && EnableSSL && look(now);
 }
 
 /*
@@ -290,13 +300,13 @@ pgtls_watch_is_due(TimestampTz now, int interval, TimestampTz *next)
 
 	if (watch_files != WATCH_OFF && EnableSSL)
 	{
-		if (!look(now) && compared)
+		if (!look(now) && state->compared)
 		{
 			if (shared->outcome == OUTCOME_LESS)
 			{
-				compared = false;
-				compare_at = now + LESS_TIME * USECS_PER_SEC;
-				less = true;
+				state->compared = false;
+				state->compare_at = now + LESS_TIME * USECS_PER_SEC;
+				state->less = true;
 			}
 			else if (shared->outcome != OUTCOME_DONE && shared->outcome != OUTCOME_RELOADED)
 			{
@@ -305,44 +315,44 @@ pgtls_watch_is_due(TimestampTz now, int interval, TimestampTz *next)
 				 * kept the files from being loaded may be something else, such
 				 * as the command for the passphrase.
 				 */
-				compared = false;
-				compare_at = now + (retries == 0 ? interval * INT64CONST(1000) :
-									RETRY_INTERVAL << Min(retries - 1, MAX_RETRIES));
-				retries++;
+				state->compared = false;
+				state->compare_at = now + (state->retries == 0 ? interval * INT64CONST(1000) :
+										   RETRY_INTERVAL << Min(state->retries - 1, MAX_RETRIES));
+				state->retries++;
 			}
 		}
 		/* the clock may have been set back */
-		if (compare_at > now + (RETRY_INTERVAL << (MAX_RETRIES + 1)))
-			compare_at = now;
-		if (compare_at != 0 && compare_at > now)
-			*next = Min(*next, compare_at);
+		if (state->compare_at > now + (RETRY_INTERVAL << (MAX_RETRIES + 1)))
+			state->compare_at = now;
+		if (state->compare_at != 0 && state->compare_at > now)
+			*next = Min(*next, state->compare_at);
 	}
 	else
 	{
-		last_signature = 0;
-		compare_at = 0;
+		state->signature = 0;
+		state->compare_at = 0;
 	}
 
 	/* what is loaded from the same files ends when it did before */
-	if (generation != expiry_generation && generation != 0)
+	if (generation != state->expiry_generation && generation != 0)
 	{
 		uint64		signature = add_hash(current_signature(), &pgtls_expiry_warning,
 										 sizeof(pgtls_expiry_warning));
 
-		if (signature != expiry_signature)
-			expiry_at = now;
-		expiry_generation = generation;
-		expiry_signature = signature;
+		if (signature != state->expiry_signature)
+			state->expiry_at = now;
+		state->expiry_generation = generation;
+		state->expiry_signature = signature;
 	}
-	if (expiry_at > now + EXPIRY_INTERVAL)
-		expiry_at = now;
+	if (state->expiry_at > now + EXPIRY_INTERVAL)
+		state->expiry_at = now;
 
 	/* now and then compare, too: what was replaced and put back is not seen */
-	if (expiry_generation != 0 && expiry_at <= now && compare_at == 0 &&
-		watch_files != WATCH_OFF && EnableSSL)
-		compare_at = now;
-	return (compare_at != 0 && compare_at <= now) ||
-		(expiry_generation != 0 && expiry_at <= now);
+	if (state->expiry_generation != 0 && state->expiry_at <= now &&
+		state->compare_at == 0 && watch_files != WATCH_OFF && EnableSSL)
+		state->compare_at = now;
+	return (state->compare_at != 0 && state->compare_at <= now) ||
+		(state->expiry_generation != 0 && state->expiry_at <= now);
 }
 
 /* What the worker is to do, for it to be started with. */
@@ -352,9 +362,10 @@ pgtls_watch_task(void)
 	TimestampTz now = GetCurrentTimestamp();
 	int			task = 0;
 
-	if (compare_at != 0 && compare_at <= now)
-		task |= TASK_COMPARE | (retries > 0 ? TASK_COMPLAIN : 0) | (less ? TASK_LESS : 0);
-	if (expiry_generation != 0 && expiry_at <= now)
+	if (state->compare_at != 0 && state->compare_at <= now)
+		task |= TASK_COMPARE | (state->retries > 0 ? TASK_COMPLAIN : 0) |
+			(state->less ? TASK_LESS : 0);
+	if (state->expiry_generation != 0 && state->expiry_at <= now)
 		task |= TASK_EXPIRY;
 	if (task & TASK_COMPARE)
 		shared->outcome = OUTCOME_NONE;
@@ -367,11 +378,11 @@ pgtls_watch_started(int task)
 {
 	if (task & TASK_COMPARE)
 	{
-		compare_at = 0;
-		compared = true;
+		state->compare_at = 0;
+		state->compared = true;
 	}
 	if (task & TASK_EXPIRY)
-		expiry_at = GetCurrentTimestamp() + EXPIRY_INTERVAL;
+		state->expiry_at = GetCurrentTimestamp() + EXPIRY_INTERVAL;
 }
 
 
@@ -655,20 +666,24 @@ compare_files(bool may_complain, bool may_hold_less)
 	return OUTCOME_RELOADED;
 }
 
-/* Main function of the worker; the argument says what to do. */
+/* Do a task, in the worker or in the monitor's stead; the caller then exits. */
 void
-pgtls_watch_main(Datum arg)
+pgtls_watch_run(int task)
 {
-	int			task = DatumGetInt32(arg);
-
-	pgtls_monitor_catch_sigterm(pgtls_answer_terminate);
-	BackgroundWorkerUnblockSignals();
 	MemoryContextSwitchTo(TopMemoryContext);
-	if (shared == NULL)
-		proc_exit(0);			/* another library than the one preloaded */
 	if (task & TASK_EXPIRY)
 		warn_of_ends();
 	if (task & TASK_COMPARE)
 		shared->outcome = compare_files((task & TASK_COMPLAIN) != 0, (task & TASK_LESS) != 0);
+}
+
+/* Main function of the worker; the argument says what to do. */
+void
+pgtls_watch_main(Datum arg)
+{
+	pgtls_monitor_catch(SIGTERM, pgtls_answer_terminate);
+	BackgroundWorkerUnblockSignals();
+	if (shared != NULL)			/* else another library than the one preloaded */
+		pgtls_watch_run(DatumGetInt32(arg));
 	proc_exit(0);
 }

@@ -21,7 +21,9 @@ extern bool pgtls_watch_is_outdated(TimestampTz now);
 extern int	pgtls_watch_task(void);
 extern void pgtls_watch_started(int task);
 
-/* Main function of the worker. */
+/* For the worker, and who stands in for it. */
+extern void pgtls_watch_run(int task);
+
 extern PGDLLEXPORT void pgtls_watch_main(Datum arg);
 
 #endif							/* PGTLS_WATCH_H */

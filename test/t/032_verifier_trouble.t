@@ -262,14 +262,45 @@ subtest 'slots that others have taken' => sub {
 	ok($c->poll_until(sub { !$victim->alive }), 'the revoked one is ended');
 	ok($good->alive, '... and no other');
 
-	my $monitor = $c->query('SELECT monitor_pid FROM pg_tls_status', unix => 1);
 	ok(give_slots_back($c), 'the slots are free again');
 	$_->close for @thieves;
-	load_crl($c, 'good');
-	my $next = $c->session(cert => 'victim');
-	load_crl($c, 'revoked');
-	ok($c->poll_until(sub { !$next->alive }), 'with free slots');
+	my $monitor;
+	foreach my $round (1, 2)
+	{
+		load_crl($c, 'good');
+		my $next = $c->session(cert => 'victim');
+		load_crl($c, 'revoked');
+		ok($c->poll_until(sub { !$next->alive }), 'with free slots');
+		$monitor //= $c->query('SELECT monitor_pid FROM pg_tls_status', unix => 1);
+	}
 	is($c->query('SELECT monitor_pid FROM pg_tls_status', unix => 1), $monitor, '... the monitor stays');
+	$c->stop;
+};
+
+# A CRL that is to be loaded by itself.
+subtest 'slots that others have taken, and the watch' => sub {
+	my $c = cluster($plain, conf => {
+			max_worker_processes => 4, 'pg_tls.watch_files' => 'reload', 'pg_tls.watch_interval' => '200ms',
+			'pg_tls.invalid_sessions' => 'terminate' });
+	my $victim = $c->session(cert => 'victim');
+	my $good = $c->session(cert => 'good');
+	my @thieves = take_slots($c, 2);
+	my $mark = $c->log_mark;
+
+	spew($c->tls('crl.pem'), $crl{revoked});
+	ok($c->poll_query('SELECT generation FROM pg_tls_status', 2, unix => 1), 'the CRL is loaded all the same');
+	ok($c->poll_until(sub { !$victim->alive }), '... and the revoked session ended');
+	ok($good->alive, '... and no other');
+	ok($c->wait_for_log(qr/no worker slot is free for the pg_tls $_, so/, $mark), "the monitor gave way to the $_") for qw(watch verifier);
+
+	# It comes to rest: nothing is done again for having been done by another.
+	my ($pid, $since) = ('', 0);
+	ok($c->poll_until(sub {
+		my $now = $c->query('SELECT monitor_pid FROM pg_tls_status', unix => 1);
+		($pid, $since) = ($now, time) if $now ne $pid;
+		return time - $since > 8;
+	}, timeout => 60), 'in the end the monitor stays');
+	$_->close for @thieves;
 	$c->stop;
 };
 
