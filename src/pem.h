@@ -3,8 +3,8 @@
  * pem.h
  *	  Certificates and CRLs out of text in PEM that is an argument in SQL.
  *
- * May only be called in a backend, in a transaction: what is not as it should
- * be is an error, which says where in which argument.
+ * May only be called in a backend, in a transaction, or in its child (child.h):
+ * what is not as it should be is an error, which says where in which argument.
  *
  *-------------------------------------------------------------------------
  */

@@ -34,43 +34,40 @@ $pki->cert('server_b', issuer => 'server_ca256', kind => 'server', key => 'ec', 
 $pki->ca('server_ca521', key => 'ec:P-521', md => 'sha512', @years);
 $pki->cert('server_p521', issuer => 'server_ca521', kind => 'server', key => 'ec:P-521', md => 'sha512', san => ['DNS:localhost'], @years);
 
-my %way;
-
-foreach my $ca (@cas)
-{
-	my ($ca_name, $ca_key, $md) = @$ca;
-
-	$pki->ca("ca_$ca_name", key => $ca_key, ($md ? (md => $md) : ()), @years);
-	foreach my $key (@keys)
-	{
-		my $name = "$key->[0]_by_$ca_name";
-
-		$pki->cert($name, issuer => "ca_$ca_name", key => $key->[1], ($md ? (md => $md) : ()), @years);
-		$way{$name} = 1;
-	}
-}
-
 # Of the table, so many clients are tried with each list; all with PG_TLS_ALL.
 my $seed = $ENV{PG_TLS_SEED} // int rand 1_000_000;
-my @all = sort keys %way;
-my @clients;
+my %client = map { my $ca = $_; map { ("$_->[0]_by_$ca->[0]" => [ $_, $ca ]) } @keys } @cas;
+my @all = sort keys %client;
+my %chosen = map { $_ => 1 } $ENV{PG_TLS_ALL} ? @all : qw(p384_by_p256 p384_by_p384 p256_by_p256 ed448_by_ed448 p521_by_p521);
 
 note "seed $seed";
 srand $seed;
-if ($ENV{PG_TLS_ALL})
-{
-	@clients = @all;
-}
-else
-{
-	# the one of an attack, and one of each CA and of each kind of key at least
-	my %chosen = map { $_ => 1 } qw(p384_by_p256 p384_by_p384 p256_by_p256 ed448_by_ed448 p521_by_p521);
+$chosen{ $all[ rand @all ] } = 1 while keys %chosen < 20;
 
-	$chosen{ $all[ rand @all ] } = 1 while keys %chosen < 20;
-	@clients = sort keys %chosen;
+# Some systems make no keys or signatures that are weak.
+sub made
+{
+	my ($what, $make) = @_;
+
+	return 1 if eval { $make->(); 1 };
+	note "no $what: $@";
+	return 0;
 }
 
-spew("$dir/ca.pem", map { slurp($pki->crt("ca_$_->[0]")) } @cas);
+my @made_cas = grep {
+	my ($name, $key, $md) = @$_;
+
+	made($name, sub { $pki->ca("ca_$name", key => $key, ($md ? (md => $md) : ()), @years) });
+} @cas;
+my @clients = grep {
+	my $name = $_;
+	my ($key, $ca) = @{ $client{$name} };
+	my $md = $ca->[2];
+
+	made($name, sub { $pki->cert($name, issuer => "ca_$ca->[0]", key => $key->[1], ($md ? (md => $md) : ()), @years) });
+} sort keys %chosen;
+
+spew("$dir/ca.pem", map { slurp($pki->crt("ca_$_->[0]")) } @made_cas);
 my $c = TlsCluster->new(ssl => 1, pki => $pki, ca => "$dir/ca.pem", server_cert => 'server_b',
 	conf => { max_connections => 200, ssl_ciphers => 'DEFAULT:@SECLEVEL=0' });
 
@@ -138,6 +135,9 @@ foreach my $list (@lists)
 		# A client whose signature the server does not want may leave out its
 		# certificate, and be let in without.
 		my $does = $failed ? 'f' : $with;
+
+		# There, the cipher suite decides about the curve of the key.
+		next if $list =~ /SUITEB/ && $version{$name} eq 'TLSv1.2' && $says eq 't' && $error =~ /illegal parameter|wrong curve/;
 
 		$cells++;
 		$refused{$list}++ if $does eq 'f';
