@@ -308,16 +308,17 @@ is_among(X509 *const *certs, int n, X509 *cert)
 
 /*
  * Whether OpenSSL may take one certificate for the issuer of another, as it
- * builds a chain: by names and key identifiers.  It looks at the key usage
- * once it has chosen, and at the signature.
+ * builds a chain: by names and key identifiers.  What else may be wrong with
+ * it, the key usage and the signature, OpenSSL finds once it has chosen.
  */
 static bool
 may_be_issuer(X509 *issuer, X509 *subject)
 {
 	int			error = X509_check_issued(issuer, subject);
 
-	return error == X509_V_OK || error == X509_V_ERR_KEYUSAGE_NO_CERTSIGN ||
-		error == X509_V_ERR_KEYUSAGE_NO_DIGITAL_SIGNATURE;
+	return error != X509_V_ERR_SUBJECT_ISSUER_MISMATCH &&
+		error != X509_V_ERR_AKID_SKID_MISMATCH &&
+		error != X509_V_ERR_AKID_ISSUER_SERIAL_MISMATCH;
 }
 
 /*

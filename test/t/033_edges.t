@@ -110,6 +110,13 @@ subtest 'much is sent' => sub {
 	$pki->ca("forged$_", subject => '/CN=int', ext => [ 'subjectKeyIdentifier = none', 'authorityKeyIdentifier = none' ], @wordy) for 1 .. 20;
 	$pki->cert("junk$_", issuer => 'root', @wordy) for 1 .. 16;
 	$pki->ca("old$_", issuer => 'root2', subject => '/CN=int', key_of => 'int', @wordy, @ended) for 1 .. 4;
+	# of the intermediate's name and key identifier, with another key
+	chomp(my $id = (split /\n/, `openssl x509 -noout -ext subjectKeyIdentifier -in @{[ $pki->crt('int') ]}`)[1] =~ s/ //gr);
+	$pki->ca('imitated', subject => '/CN=int', ext => ["subjectKeyIdentifier = $id"], @years);
+	# two steps to the other root
+	$pki->ca('upper', issuer => 'root2', @years);
+	$pki->sign_again('int', issuer => 'upper', @years);
+	my $int3 = slurp($pki->crt('int'));
 	my $size = int(length(slurp($pki->crt('junk1'))) * 3 / 4);
 	ok($size > 3500, "each of $size bytes");
 
@@ -117,6 +124,10 @@ subtest 'much is sent' => sub {
 		[ 'five useless ones of 4 kB', 'f', $crts->(map { "junk$_" } 1 .. 5) ],
 		[ 'sixteen of them', 'f', $crts->(map { "junk$_" } 1 .. 16) ],
 		[ 'sixteen of them, then another intermediate', 't', $crts->(map { "junk$_" } 1 .. 16), $int2 ],
+		[ 'sixteen of them, then two steps', 't', $crts->((map { "junk$_" } 1 .. 16), 'upper'), $int3 ],
+		[ 'the same in the other order', 't', $int3, $crts->((map { "junk$_" } 1 .. 16), 'upper') ],
+		[ 'one with the same name and key identifier, then another intermediate', 'f', $crts->('imitated'), $int2 ],
+		[ 'the same in the other order', 't', $int2, $crts->('imitated') ],
 		[ 'the leaf a hundred times', 'f', ($crts->('deep')) x 100 ],
 		[ 'the same intermediate a hundred times, then another', 'f', ($int1) x 100, $int2 ],
 		[ 'the other one a hundred times', 't', ($int2) x 100 ],
