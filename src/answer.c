@@ -14,6 +14,10 @@
  */
 #include "postgres.h"
 
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
 #include "pgstat.h"
 #include "storage/dsm.h"
 #include "storage/latch.h"
@@ -63,11 +67,32 @@ static StringInfoData out_message;
  */
 
 /*
+ * Kill the commands that this process has started, as far as the kernel tells
+ * which they are (Linux does).
+ */
+static void
+kill_children(void)
+{
+	char		list[1024];
+	char	   *end = list;
+	int			fd = open("/proc/thread-self/children", O_RDONLY);
+	ssize_t		len = fd < 0 ? 0 : read(fd, list, sizeof(list) - 1);
+	long		pid;
+
+	list[Max(len, 0)] = '\0';
+	while ((pid = strtol(end, &end, 10)) > 0)
+		(void) kill((pid_t) pid, SIGKILL);
+	if (fd >= 0)
+		close(fd);
+}
+
+/*
  * SIGALRM: a command that was told to end has not.  Nothing gets a worker out
- * of waiting for it, so the worker ends here, as core's own workers do at
- * SIGTERM.  Its process group, of which it is the leader, is killed after it,
- * by a child that is in another: a worker that is killed would take the whole
- * server along.
+ * of waiting for what it holds open, so the worker ends here, as core's own
+ * workers do at SIGTERM; its exit waits for the command, hence that is killed
+ * first.  What the command has started is in the process group of the worker,
+ * and killed after it, by a child that is in another: to kill the worker, too,
+ * would have the whole server restart.
  */
 static void
 abandon_command(SIGNAL_ARGS)
@@ -76,6 +101,7 @@ abandon_command(SIGNAL_ARGS)
 
 	if (!pgtls_answer_in_command)
 		return;
+	kill_children();
 	if (fork() == 0)
 	{
 		(void) setsid();
