@@ -14,6 +14,10 @@
  */
 #include "postgres.h"
 
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
 #include "pgstat.h"
 #include "storage/dsm.h"
 #include "storage/latch.h"
@@ -64,18 +68,41 @@ static StringInfoData out_message;
  */
 
 /*
- * SIGALRM: a command that was told to end has not.  Nothing gets a worker out
- * of waiting for it, so the worker ends here, as core's own workers do at
- * SIGTERM.  Its process group, of which it is the leader, is killed after it,
- * by a child that is in another: a worker that is killed would take the whole
- * server along.
+ * Kill the commands that this process has started, as far as the kernel tells
+ * which they are (Linux does); false if there are none.
+ */
+static bool
+kill_children(void)
+{
+	char		list[1024];
+	char	   *end = list;
+	bool		found = false;
+	int			fd = open("/proc/thread-self/children", O_RDONLY);
+	ssize_t		len = fd < 0 ? 0 : read(fd, list, sizeof(list) - 1);
+	long		pid;
+
+	list[Max(len, 0)] = '\0';
+	while ((pid = strtol(end, &end, 10)) > 0)
+		found = kill((pid_t) pid, SIGKILL) == 0 || found;
+	if (fd >= 0)
+		close(fd);
+	return found;
+}
+
+/*
+ * SIGALRM: a command that was told to end has not.  The worker waits for what
+ * that holds open, or for its end, perhaps in its own exit.  So the command is
+ * killed, and the worker ends here, as core's own workers do at SIGTERM.  What
+ * the command has started is in the process group of the worker, and killed
+ * after it, by a child that is in another: to kill the worker, too, would have
+ * the whole server restart.
  */
 static void
 abandon_command(SIGNAL_ARGS)
 {
 	pid_t		worker = MyProcPid;
 
-	if (!pgtls_answer_in_command)
+	if (!pgtls_answer_in_command || !kill_children())
 		return;
 	if (fork() == 0)
 	{

@@ -115,8 +115,13 @@ ask_passphrase(char *buf, int size, int rwflag, void *userdata)
 	pqsignal(SIGALRM, end_command);
 	alarm(pgtls_check_command_limit);
 	len = next_passphrase(buf, size, rwflag, userdata);
-	alarm(0);
-	pgtls_answer_in_command = false;
+
+	/* a signal ends the reading, but not yet the command */
+	if (!pgtls_answer_unwanted && !pgtls_check_command_hung)
+	{
+		alarm(0);
+		pgtls_answer_in_command = false;
+	}
 	return len;
 }
 
