@@ -585,10 +585,7 @@ compare_files(bool may_complain, bool may_hold_less)
 	signature = file_signature(paths);
 	changed = pgtls_files_changed(&contents);
 	if (changed == NULL)
-	{
-		shared->reloaded_contents = 0;	/* the last reload has helped */
 		return OUTCOME_DONE;
-	}
 	hold_less = pgtls_files_hold_less();
 	advice = list_concat(pgtls_files_advice(), pgtls_files_advice_on_strength());
 	pgtls_check_command_limit = COMMAND_LIMIT;
@@ -627,9 +624,13 @@ compare_files(bool may_complain, bool may_hold_less)
 		worse = "the configuration file turns \"ssl\" off";
 	if (worse == NULL && contents == shared->reloaded_contents)
 	{
-		if (pgtls_reload_current_generation() > shared->reloaded_generation)
+		int64		generation = pgtls_reload_current_generation();
+
+		/* if others have loaded something since, ours may help */
+		if (generation == shared->reloaded_generation + 1)
 			worse = "a reload of the same files has not helped";
-		else if (now < shared->reloaded_at + RETRY_INTERVAL && now >= shared->reloaded_at)
+		else if (generation <= shared->reloaded_generation &&
+				 now < shared->reloaded_at + RETRY_INTERVAL && now >= shared->reloaded_at)
 			return OUTCOME_UNLOADABLE;	/* it has failed, or is yet to come */
 	}
 	if (worse != NULL)
