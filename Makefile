@@ -8,6 +8,7 @@ OBJS = \
 	src/chain.o \
 	src/check.o \
 	src/crl.o \
+	src/crldir.o \
 	src/describe.o \
 	src/files.o \
 	src/handshake.o \

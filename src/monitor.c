@@ -11,7 +11,7 @@
  *
  * The verifier is a process that the monitor has started when the verdicts on
  * connected sessions may have changed: after a reload, when the clock brings a
- * change, or when files appeared in ssl_crl_dir; and where there are such
+ * change, or when ssl_crl_dir has changed; and where there are such
  * sessions.  It is forked from the postmaster, after a load that was under way,
  * and so inherits the trust store that the server uses; it judges the sessions
  * by that, ends those that have to end, and exits.
@@ -20,11 +20,8 @@
  */
 #include "postgres.h"
 
-#include <dirent.h>
 #include <signal.h>
-#include <sys/stat.h>
 
-#include "common/hashfn.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "postmaster/postmaster.h"
@@ -38,6 +35,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "crldir.h"
 #include "judge.h"
 #include "monitor.h"
 #include "ossl.h"
@@ -231,11 +229,50 @@ pgtls_monitor_register(void)
  * ----------------------------------------------------------------
  */
 
-/* A new verdict on a session. */
+/* The verdicts of a pass, until it is known what it is worth. */
+typedef struct NewVerdict
+{
+	SessionKey	key;
+	Verdict		verdict;
+} NewVerdict;
+
+static NewVerdict *new_verdicts;
+static int	num_new_verdicts = 0;
+
 static void
 take_verdict(const SessionKey *key, const Verdict *verdict, void *arg)
 {
-	pgtls_session_judge(key, verdict);
+	if (num_new_verdicts % 64 == 0)
+		new_verdicts = num_new_verdicts == 0 ? palloc(64 * sizeof(NewVerdict)) :
+			repalloc(new_verdicts, (num_new_verdicts + 64) * sizeof(NewVerdict));
+	new_verdicts[num_new_verdicts].key = *key;
+	new_verdicts[num_new_verdicts++].verdict = *verdict;
+}
+
+/*
+ * Publish the verdicts of a pass, but for those by which somebody is refused
+ * who was not, if that is too early.  Returns how many these are.
+ */
+static int
+publish_verdicts(void)
+{
+	int			held = 0;
+
+	for (int i = 0; i < num_new_verdicts; i++)
+	{
+		const SessionKey *key = &new_verdicts[i].key;
+		const Verdict *verdict = &new_verdicts[i].verdict;
+		bool		refused = pgtls_verify_refused(verdict);
+
+		if (!refused)
+			pgtls_crldir_accept(key->number);
+		if (!refused || pgtls_verify_refused(&key->verdict) ||
+			pgtls_crldir_may_refuse(key->number, key->start))
+			pgtls_session_judge(key, verdict);
+		else
+			held++;
+	}
+	return held;
 }
 
 /*
@@ -325,7 +362,9 @@ pgtls_verifier_main(Datum arg)
 	SSL_CTX    *context;
 	TimestampTz now;
 	TimestampTz next_change;
+	bool		counts = true;
 	int			n;
+	int			held = 0;
 
 	pgtls_monitor_catch_sigterm(stop_verifier);
 	BackgroundWorkerUnblockSignals();
@@ -346,20 +385,31 @@ pgtls_verifier_main(Datum arg)
 	if (pgtls_reload_context(&context))
 	{
 		next_change = DT_NOEND;
+		if (context != NULL)
+			next_change = pgtls_verify_next_change(SSL_CTX_get_cert_store(context), now);
+		pgtls_crldir_begin_pass();
 		n = pgtls_judge_sessions(context, pgtls_reload_generation(), pgtls_reload_crl_changes(),
 								 scope, take_verdict, NULL);
 		elog(DEBUG1, "pg_tls judged %d sessions in %.3f ms", n,
 			 (GetCurrentTimestamp() - now) / 1000.0);
-		if (context != NULL)
-			next_change = pgtls_verify_next_change(SSL_CTX_get_cert_store(context), now);
+		counts = pgtls_crldir_end_pass();
+		if (counts)
+			held = publish_verdicts();
+		else
+			elog(DEBUG1, "pg_tls discards what it judged: ssl_crl_dir is being changed");
+		if (held > 0)
+		{
+			elog(DEBUG1, "pg_tls waits before it refuses %d session(s)", held);
+			pgtls_crldir_hold();
+		}
 	}
 	else
 		forget_verdicts();
-	if (invalid_sessions == INVALID_TERMINATE)
+	if (invalid_sessions == INVALID_TERMINATE && counts)
 		terminate_refused();
 
 	/* reckoned from the beginning, so it is past if it has come since */
-	if (!pgtls_judge_stop)
+	if (!pgtls_judge_stop && counts && held == 0)
 	{
 		pg_atomic_write_u64(&shared->next_change, (uint64) next_change);
 		pg_atomic_write_u64(&shared->next_change_generation, (uint64) pgtls_reload_generation());
@@ -374,47 +424,6 @@ pgtls_verifier_main(Datum arg)
  *		The monitor
  * ----------------------------------------------------------------
  */
-
-/*
- * What the ssl_crl_dir in force holds, in a number: it changes when files come,
- * go, or are replaced.  The server looks into that directory at each
- * connection.  0 for no directory.
- */
-static uint64
-crl_dir_state(void)
-{
-	uint64		state = 1;
-	char		path_of_dir[MAXPGPATH];
-	DIR		   *dir;
-	struct dirent *entry;
-
-	pgtls_reload_crl_dir(path_of_dir, sizeof(path_of_dir));
-	if (path_of_dir[0] == '\0' || (dir = opendir(path_of_dir)) == NULL)
-		return 0;
-	while ((entry = readdir(dir)) != NULL)
-	{
-		char		path[2 * MAXPGPATH];
-		struct stat st;
-		uint64		hash;
-		uint64		parts[4];
-
-		if (entry->d_name[0] == '.')
-			continue;
-		snprintf(path, sizeof(path), "%s/%s", path_of_dir, entry->d_name);
-		if (stat(path, &st) != 0)
-			continue;
-		parts[0] = st.st_ino;
-		parts[1] = st.st_size;
-		parts[2] = st.st_mtim.tv_sec;
-		parts[3] = st.st_mtim.tv_nsec;
-
-		/* the order of the entries does not matter */
-		hash = hash_bytes_extended((unsigned char *) entry->d_name, strlen(entry->d_name), 0);
-		state += hash_bytes_extended((unsigned char *) parts, sizeof(parts), hash);
-	}
-	closedir(dir);
-	return state;
-}
 
 /* A worker that was started, or is yet to be. */
 typedef struct Task
@@ -566,6 +575,8 @@ look_for_due_verdicts(bool reloading, long *timeout)
 		return;					/* there is nothing to judge by, or nobody */
 	if (is_running(&verifier))
 		return;					/* its end will have us look again */
+	if (pgtls_crldir_has_to_wait(timeout))
+		return;
 	if (next_change <= now)
 		want_verifier(JUDGE_ALL);
 	else if (next <= now ||
@@ -597,7 +608,6 @@ load_saved(void)
 void
 pgtls_monitor_main(Datum arg)
 {
-	uint64		crl_dir;
 	TimestampTz next_save;
 
 	if (shared == NULL)
@@ -619,7 +629,6 @@ pgtls_monitor_main(Datum arg)
 	 * While no monitor ran, anything may have happened.  (Sessions whose CRLs
 	 * are not from a directory are judged in vain then.)
 	 */
-	crl_dir = 0;
 	want_verifier(JUDGE_DUE);
 	load_saved();
 	next_save = GetCurrentTimestamp() + SAVE_INTERVAL;
@@ -627,7 +636,6 @@ pgtls_monitor_main(Datum arg)
 	while (!ShutdownRequestPending)
 	{
 		long		timeout = Min(watch_interval, SAVE_INTERVAL / 1000);
-		uint64		new_crl_dir;
 		bool		reloading = ConfigReloadPending;
 
 		if (reloading)
@@ -637,10 +645,7 @@ pgtls_monitor_main(Datum arg)
 			timeout = Min(watch_interval, RETRY_INTERVAL);	/* see what comes of it */
 			pgtls_watch_reloading();
 		}
-		new_crl_dir = crl_dir_state();
-		if (new_crl_dir != crl_dir)
-			pgtls_reload_count_crl_change();
-		crl_dir = new_crl_dir;
+		pgtls_crldir_look(&timeout);
 		look_for_due_verdicts(reloading, &timeout);
 
 		if (reloading || shared->save_soon || GetCurrentTimestamp() >= next_save)

@@ -16,6 +16,7 @@
 #include "advice.h"
 #include "chain.h"
 #include "compat.h"
+#include "crldir.h"
 #include "handshake.h"
 #include "inventory.h"
 #include "monitor.h"
@@ -42,6 +43,7 @@ static const struct
 	void		(*init) (void *area, bool found);
 }			areas[] = {
 	{"pg_tls reloads", pgtls_reload_shmem_size, pgtls_reload_shmem_init},
+	{"pg_tls ssl_crl_dir", pgtls_crldir_shmem_size, pgtls_crldir_shmem_init},
 	{"pg_tls monitor", pgtls_monitor_shmem_size, pgtls_monitor_shmem_init},
 	{"pg_tls watch", pgtls_watch_shmem_size, pgtls_watch_shmem_init},
 	{"pg_tls handshakes", pgtls_handshake_shmem_size, pgtls_handshake_shmem_init},

@@ -40,6 +40,9 @@ typedef struct Rules
 static TimestampTz noted_until = DT_NOEND;
 static int	noted_depth;
 
+/* When the next of the candidates begins or ends; see note_candidates(). */
+static TimestampTz noted_change = DT_NOEND;
+
 /* When the handshake's verification was over. */
 static TimestampTz handshake_time = DT_NOBEGIN;
 
@@ -59,6 +62,7 @@ static X509_STORE_CTX_cert_crl_fn next_cert_crl = NULL;
 static X509_STORE_CTX_cleanup_fn next_cleanup = NULL;
 
 static VerifyCallback handshake_callback = NULL;
+static LookupCallback lookup_callback = NULL;
 
 
 /*
@@ -77,6 +81,66 @@ pgtls_verify_on_handshake(VerifyCallback callback)
 	handshake_callback = callback;
 }
 
+/* For processes that judge others' certificates. */
+void
+pgtls_verify_on_lookup(LookupCallback callback)
+{
+	lookup_callback = callback;
+}
+
+/* The first of two moments that is still to come, DT_NOEND for none. */
+static TimestampTz
+first_to_come(TimestampTz so_far, const ASN1_TIME *a, const ASN1_TIME *b, TimestampTz now)
+{
+	const ASN1_TIME *const times[] = {a, b};
+
+	for (int i = 0; i < (int) lengthof(times); i++)
+	{
+		TimestampTz time = times[i] != NULL ? pgtls_ossl_time(times[i]) : PGTLS_NO_TIME;
+
+		if (time > now && time < so_far)
+			so_far = time;
+	}
+	return so_far;
+}
+
+/*
+ * Note when the clock may change the outcome of a verification: at the first
+ * beginning or end, still to come, of a certificate or CRL that OpenSSL had to
+ * choose from.  By now all of them are in the store, those in files of
+ * ssl_crl_dir, too.
+ */
+static void
+note_candidates(X509_STORE_CTX *ctx, TimestampTz now)
+{
+	STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
+
+	noted_change = DT_NOEND;
+	ERR_set_mark();
+	for (int i = 0; i < sk_X509_num(chain); i++)
+	{
+		X509	   *cert = sk_X509_value(chain, i);
+		STACK_OF(X509) *certs = X509_STORE_CTX_get1_certs(ctx, X509_get_issuer_name(cert));
+		STACK_OF(X509_CRL) *crls = NULL;
+
+		if (pgtls_verify_checks_crls(X509_STORE_CTX_get0_store(ctx)))
+			crls = X509_STORE_CTX_get1_crls(ctx, X509_get_issuer_name(cert));
+		for (int k = 0; k < sk_X509_num(certs); k++)
+			noted_change = first_to_come(noted_change,
+										 X509_get0_notBefore(sk_X509_value(certs, k)),
+										 X509_get0_notAfter(sk_X509_value(certs, k)), now);
+		for (int k = 0; k < sk_X509_CRL_num(crls); k++)
+			noted_change = first_to_come(noted_change,
+										 X509_CRL_get0_lastUpdate(sk_X509_CRL_value(crls, k)),
+										 X509_CRL_get0_nextUpdate(sk_X509_CRL_value(crls, k)), now);
+		sk_X509_pop_free(certs, X509_free);
+		sk_X509_CRL_pop_free(crls, X509_CRL_free);
+		if (lookup_callback != NULL)
+			lookup_callback(X509_get_issuer_name(cert));
+	}
+	ERR_pop_to_mark();
+}
+
 /* OpenSSL calls this at the end of a verification. */
 static int
 note_end(X509_STORE_CTX *ctx)
@@ -84,6 +148,8 @@ note_end(X509_STORE_CTX *ctx)
 	if (is_handshake(ctx))
 	{
 		handshake_time = GetCurrentTimestamp();
+		if (X509_STORE_CTX_get_error(ctx) == X509_V_OK)
+			note_candidates(ctx, handshake_time);
 		if (handshake_callback != NULL)
 			handshake_callback(ctx);
 	}
@@ -206,22 +272,6 @@ read_accepted_chain(STACK_OF(X509) *chain, X509_STORE *store, Verdict *verdict)
 		verdict->recheck_at = pgtls_verify_valid_until(verdict);
 }
 
-/* The first of two moments that is still to come, DT_NOEND for none. */
-static TimestampTz
-first_to_come(TimestampTz so_far, const ASN1_TIME *a, const ASN1_TIME *b, TimestampTz now)
-{
-	const ASN1_TIME *const times[] = {a, b};
-
-	for (int i = 0; i < (int) lengthof(times); i++)
-	{
-		TimestampTz time = times[i] != NULL ? pgtls_ossl_time(times[i]) : PGTLS_NO_TIME;
-
-		if (time > now && time < so_far)
-			so_far = time;
-	}
-	return so_far;
-}
-
 /*
  * Any certificate that came may begin or cease to matter as its validity
  * begins or ends.
@@ -239,9 +289,10 @@ recheck_for_sent(STACK_OF(X509) *sent, TimestampTz now, Verdict *verdict)
 }
 
 /*
- * When the clock may next change a verdict by this store: at the first
- * beginning or end, still to come, of a certificate or CRL in it.  DT_NOEND
- * for never.
+ * When the clock may next change any verdict by what is in this store: at the
+ * first beginning or end, still to come, of a certificate or CRL.  DT_NOEND for
+ * never.  Not after a verification, which adds to the store what it needed of
+ * ssl_crl_dir: of that, each verdict knows by itself (note_candidates).
  */
 TimestampTz
 pgtls_verify_next_change(X509_STORE *store, TimestampTz now)
@@ -287,6 +338,7 @@ pgtls_verify_handshake(SSL *ssl, Verdict *verdict)
 						verdict);
 	verdict->checked_at = handshake_time != DT_NOBEGIN ? handshake_time :
 		GetCurrentTimestamp();
+	verdict->recheck_at = Min(verdict->recheck_at, noted_change);
 	recheck_for_sent(SSL_get_peer_cert_chain(ssl), verdict->checked_at, verdict);
 }
 
@@ -549,6 +601,8 @@ run_verification(const Rules *rules, X509 *leaf, STACK_OF(X509) *sent,
 			error = -1;
 	}
 	own_verification = false;
+	if (pass == PASS_DECIDE)
+		note_candidates(ctx, now);
 
 	*depth = X509_STORE_CTX_get_error_depth(ctx);
 	if (chain != NULL)
@@ -638,6 +692,7 @@ pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,
 
 	if (!reach_verdict(&rules, leaf, sent, now, verdict))
 		return false;
+	verdict->recheck_at = Min(verdict->recheck_at, noted_change);
 	verdict->recheck_at = first_to_come(verdict->recheck_at, X509_get0_notBefore(leaf),
 										X509_get0_notAfter(leaf), now);
 	recheck_for_sent(sent, now, verdict);

@@ -78,7 +78,11 @@ typedef struct Verdict
 /* Called at the end of the verification of a handshake, in its process. */
 typedef void (*VerifyCallback) (X509_STORE_CTX *ctx);
 
+/* Called for each name by which certificates and CRLs were looked up. */
+typedef void (*LookupCallback) (const X509_NAME *name);
+
 extern void pgtls_verify_on_handshake(VerifyCallback callback);
+extern void pgtls_verify_on_lookup(LookupCallback callback);
 extern void pgtls_verify_watch_store(X509_STORE *store);
 extern void pgtls_verify_classify(int error, Verdict *verdict);
 extern void pgtls_verify_handshake(SSL *ssl, Verdict *verdict);

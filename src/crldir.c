@@ -1,0 +1,468 @@
+/*-------------------------------------------------------------------------
+ *
+ * crldir.c
+ *	  ssl_crl_dir: its directories, and when what is in them has changed.
+ *
+ * The server reads these directories at each connection, so that a file there
+ * needs no reload.  The monitor looks at them with stat() alone.  When they have
+ * changed, and then stayed the same for a moment, it counts a change
+ * (reload.c), and has the verdicts on connected sessions reached again.
+ *
+ * Whoever writes a file takes time for it, and may pause in the middle.  Then
+ * connections find half a CRL, or none.  Their clients may try again, but a
+ * session that was ended for it is lost.  So
+ *
+ * - the verifier looks, too, before and after it judges.  What it found counts
+ *	 only if both looks saw what the monitor had seen for a while; and
+ * - a session that was acceptable is not refused until nothing has changed for
+ *	 a longer time, or all passes in such a time have refused it.  The reason
+ *	 makes no difference: where a CRL is missing, an older one may count.
+ *
+ * A directory that the server may search but not list is looked at as far as
+ * that goes: its own times tell of files that come and go.  What changes in place
+ * is noticed by judging all sessions now and then; the verifier compares the
+ * times of the files that were looked up with the clock.
+ *
+ * In shared memory: what the monitor has seen, which only it writes; and who was
+ * refused, and until when that is to wait, which only the verifier writes.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "common/hashfn.h"
+#include "portability/instr_time.h"
+#include "storage/shmem.h"
+#include "utils/timestamp.h"
+
+#include "cell.h"
+#include "compat.h"
+#include "crldir.h"
+#include "reload.h"
+#include "verify.h"
+
+/* OpenSSL's LIST_SEPARATOR_CHAR */
+#define LIST_SEPARATOR	":"
+
+/* So long the files have to stay as they are before a change counts. */
+#define SETTLE_TIME		(500 * INT64CONST(1000))
+
+/* ... and before somebody is refused by it who was accepted. */
+#ifndef REFUSAL_TIME			/* tests have others */
+#define REFUSAL_TIME	(10 * USECS_PER_SEC)
+#endif
+
+/* Verdicts that wait for so long are counted as pending. */
+#define MAX_WAIT		USECS_PER_MINUTE
+
+/* How often all are judged if a directory cannot be listed. */
+#ifndef UNLISTED_INTERVAL
+#define UNLISTED_INTERVAL	(30 * USECS_PER_SEC)
+#endif
+
+/* What the monitor has seen.  Times are those of clock_now(). */
+typedef struct CrlDirView
+{
+	bool		settled;		/* "state" was counted */
+	uint64		state;
+	int64		still_since;	/* when it was first seen */
+} CrlDirView;
+
+/* Refusals that wait. */
+typedef struct CrlDirHold
+{
+	int64		still_since;	/* of the view that they are by */
+	int64		until;
+} CrlDirHold;
+
+typedef struct CrlDirShared
+{
+	uint32		view_changecount;
+	CrlDirView	view;			/* the monitor's */
+	uint32		hold_changecount;
+	CrlDirHold	hold;			/* the verifier's */
+
+	/*
+	 * For each slot of a session, since when all passes have refused that; the
+	 * verifier's alone.  "start" tells sessions apart.
+	 */
+	struct
+	{
+		TimestampTz start;
+		int64		since;
+	}			refused[FLEXIBLE_ARRAY_MEMBER];
+} CrlDirShared;
+
+static CrlDirShared *shared = NULL; /* NULL without preloading */
+
+/* The monitor's. */
+static CrlDirView view = {.settled = true};
+static bool looked = false;
+static int64 counted_at = 0;	/* or when the first change came since */
+
+/* The verifier's, of its pass. */
+static char pass_list[MAXPGPATH];
+static CrlDirView pass_view;
+static bool pass_unlisted;
+static TimestampTz youngest;	/* of the files that were looked up */
+static bool pass_is_fresh;		/* nobody may be refused but by many passes, */
+static bool pass_is_young;		/* ... or nobody at all */
+static CrlDirHold hold;
+
+/* Microseconds of a clock that nobody sets. */
+static int64
+clock_now(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
+/*
+ * Copy the next directory of a list, as OpenSSL takes it: empty parts, and
+ * those that occurred before, are left out.  "rest" is NULL at first.  False
+ * if there are no more.
+ */
+bool
+pgtls_crldir_next(const char *list, const char **rest, char *dir, Size size)
+{
+	const char *start = *rest != NULL ? *rest : list;
+
+	while (*start != '\0')
+	{
+		const char *end = start + strcspn(start, LIST_SEPARATOR);
+		Size		len = end - start;
+		const char *earlier = list;
+		bool		known = len == 0;
+
+		while (!known && earlier < start)
+		{
+			const char *earlier_end = earlier + strcspn(earlier, LIST_SEPARATOR);
+
+			known = (Size) (earlier_end - earlier) == len && memcmp(earlier, start, len) == 0;
+			earlier = earlier_end + 1;
+		}
+		if (!known)
+			strlcpy(dir, start, Min(len + 1, size));
+		start = *end != '\0' ? end + 1 : end;
+		if (!known)
+		{
+			*rest = start;
+			return true;
+		}
+	}
+	return false;
+}
+
+Size
+pgtls_crldir_shmem_size(void)
+{
+	return add_size(offsetof(CrlDirShared, refused),
+					mul_size(pgtls_max_backends(), sizeof(shared->refused[0])));
+}
+
+void
+pgtls_crldir_shmem_init(void *area, bool found)
+{
+	shared = area;
+	if (!found)
+		memset(shared, 0, pgtls_crldir_shmem_size());
+}
+
+
+/* ----------------------------------------------------------------
+ *		Looking
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Add what tells whether a file is the same, with the same contents, and can
+ * still be read.  A change within the tick of the file system's clock in which
+ * the file was looked at is not seen; but nothing counts before SETTLE_TIME.
+ */
+static uint64
+add_file(uint64 hash, const struct stat *st)
+{
+	uint64		parts[10] = {
+		st->st_dev, st->st_ino, st->st_size, st->st_mtim.tv_sec, st->st_mtim.tv_nsec,
+		st->st_ctim.tv_sec, st->st_ctim.tv_nsec, st->st_mode, st->st_uid, st->st_gid
+	};
+
+	return hash_bytes_extended((unsigned char *) parts, sizeof(parts), hash);
+}
+
+/* The same of a name, for the link and for what it leads to. */
+static uint64
+add_name(uint64 hash, int dir, const char *name)
+{
+	struct stat st;
+	int			flags = AT_SYMLINK_NOFOLLOW;
+	int			error = 0;
+
+	for (;;)
+	{
+		if (fstatat(dir, name, &st, flags) != 0)
+		{
+			error = errno;
+			return hash_bytes_extended((unsigned char *) &error, sizeof(error), hash);
+		}
+		hash = add_file(hash, &st);
+		if (flags == 0 || !S_ISLNK(st.st_mode))
+			return hash;
+		flags = 0;
+	}
+}
+
+/* Can a file of this name be one that OpenSSL looks for, "01234567.r0"? */
+static bool
+is_hash_name(const char *name)
+{
+	return strspn(name, "0123456789abcdef") == 8 && name[8] == '.';
+}
+
+/*
+ * The state of a directory, as a number; *unlisted is set if it cannot be
+ * listed, and so its files are not part of that.
+ */
+static uint64
+add_directory(uint64 hash, const char *path, bool *unlisted)
+{
+	DIR		   *dir;
+	struct dirent *entry;
+	uint64		files = 0;
+
+	hash = hash_bytes_extended((const unsigned char *) path, strlen(path), hash);
+	hash = add_name(hash, AT_FDCWD, path);
+	dir = opendir(path);
+	if (dir == NULL)
+	{
+		*unlisted = *unlisted || (errno != ENOENT && errno != ENOTDIR);
+		return hash;
+	}
+	while (errno = 0, (entry = readdir(dir)) != NULL)
+	{
+		const char *name = entry->d_name;
+
+		/* the order of the entries does not matter */
+		if (is_hash_name(name))
+			files += add_name(hash_bytes_extended((const unsigned char *) name, strlen(name), 0),
+							  dirfd(dir), name);
+	}
+	*unlisted = *unlisted || errno != 0;
+	closedir(dir);
+	return hash_bytes_extended((unsigned char *) &files, sizeof(files), hash);
+}
+
+/* The state of all directories; 0 if there are none. */
+static uint64
+look(const char *list, bool *unlisted)
+{
+	char		dir[MAXPGPATH];
+	const char *rest = NULL;
+	uint64		state = 0;
+
+	*unlisted = false;
+	while (pgtls_crldir_next(list, &rest, dir, sizeof(dir)))
+		state = add_directory(state, dir, unlisted);
+	return state;
+}
+
+
+/* ----------------------------------------------------------------
+ *		The monitor
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Look at the directories of the ssl_crl_dir in force, and count their changes.
+ * The timeout, in milliseconds, is lowered to when the next look is due.
+ */
+void
+pgtls_crldir_look(long *timeout)
+{
+	char		list[MAXPGPATH];
+	int64		now = clock_now();
+	bool		unlisted;
+	bool		count = false;
+	uint64		state;
+
+	pgtls_reload_crl_dir(list, sizeof(list));
+	state = look(list, &unlisted);
+
+	/* what is there when the monitor starts may be half written, too */
+	if (state != view.state || (!looked && state != 0))
+	{
+		if (view.settled)
+			counted_at = now;
+		view.settled = false;
+		view.state = state;
+		view.still_since = now;
+	}
+	looked = true;
+
+	if (!view.settled && (state == 0 || now - view.still_since >= SETTLE_TIME))
+		view.settled = count = true;
+	else if (view.settled && unlisted && now - counted_at >= UNLISTED_INTERVAL)
+		count = true;
+	else if (!view.settled && now - counted_at >= MAX_WAIT)
+		count = true;			/* verdicts are pending, and said to be */
+
+	pgtls_cell_write(&shared->view_changecount, &shared->view, &view, sizeof(view));
+	if (count)
+	{
+		counted_at = now;
+		pgtls_reload_count_crl_change();
+	}
+	if (!view.settled)
+		*timeout = Min(*timeout, (long) (SETTLE_TIME / 1000 / 2));
+	else if (unlisted)
+		*timeout = Min(*timeout, (long) ((UNLISTED_INTERVAL - (now - counted_at)) / 1000 + 1));
+}
+
+/* Whether a pass of the verifier had better wait; lowers the timeout. */
+bool
+pgtls_crldir_has_to_wait(long *timeout)
+{
+	CrlDirHold	held;
+	int64		now = clock_now();
+
+	if (!view.settled)
+		return true;
+	/* what has changed since may end the wait */
+	if (!pgtls_cell_read(&shared->hold_changecount, &shared->hold, &held, sizeof(held)) ||
+		held.until <= now || held.still_since != view.still_since)
+		return false;
+	*timeout = Min(*timeout, (long) ((held.until - now) / 1000 + 1));
+	return true;
+}
+
+
+/* ----------------------------------------------------------------
+ *		The verifier
+ * ----------------------------------------------------------------
+ */
+
+/* A name by which OpenSSL has looked up CRLs and certificates. */
+static void
+note_lookup(const X509_NAME *name)
+{
+	static const char *const kinds[] = {"r", ""};
+	static unsigned long last_hash = 0;
+	unsigned long hash = X509_NAME_hash(unconstify(X509_NAME *, name)) & 0xffffffffUL;
+	char		dir[MAXPGPATH];
+	const char *rest = NULL;
+
+	if (hash == last_hash)
+		return;
+	last_hash = hash;
+	while (pgtls_crldir_next(pass_list, &rest, dir, sizeof(dir)))
+	{
+		for (int kind = 0; kind < (int) lengthof(kinds); kind++)
+		{
+			for (int i = 0;; i++)
+			{
+				char		path[MAXPGPATH + 32];
+				struct stat st;
+
+				snprintf(path, sizeof(path), "%s/%08lx.%s%d", dir, hash, kinds[kind], i);
+				if (stat(path, &st) != 0)
+					break;
+				youngest = Max(youngest, time_t_to_timestamptz(st.st_ctim.tv_sec) +
+							   st.st_ctim.tv_nsec / 1000);
+			}
+		}
+	}
+}
+
+static void
+write_hold(void)
+{
+	pgtls_cell_write(&shared->hold_changecount, &shared->hold, &hold, sizeof(hold));
+}
+
+/* Before the first session is judged. */
+void
+pgtls_crldir_begin_pass(void)
+{
+	uint64		state;
+
+	strlcpy(pass_list, pgtls_reload_inherited_crl_dir(), sizeof(pass_list));
+	state = look(pass_list, &pass_unlisted);
+	if (!pgtls_cell_read(&shared->view_changecount, &shared->view, &pass_view, sizeof(pass_view)) ||
+		state != pass_view.state)
+		pass_view.settled = state == 0; /* no directory any more */
+	pass_view.state = state;
+	youngest = DT_NOBEGIN;
+	if (pass_unlisted)
+		pgtls_verify_on_lookup(note_lookup);
+	memset(&hold, 0, sizeof(hold));
+	write_hold();
+}
+
+/*
+ * After the last one.  False if the pass is worth nothing: files have changed
+ * meanwhile, or shortly before.
+ */
+bool
+pgtls_crldir_end_pass(void)
+{
+	int64		age = GetCurrentTimestamp() - youngest;
+	bool		unlisted;
+
+	if (!pass_view.settled || look(pass_list, &unlisted) != pass_view.state)
+		return false;
+	pass_is_fresh = pass_view.state != 0 &&
+		clock_now() - pass_view.still_since < REFUSAL_TIME;
+
+	/* it may have been changed before the clock was set back */
+	pass_is_young = pass_unlisted && youngest != DT_NOBEGIN &&
+		age < REFUSAL_TIME && age > -MAX_WAIT;
+	hold.still_since = pass_view.still_since;
+	hold.until = pass_is_young ? clock_now() + REFUSAL_TIME - age :
+		pass_view.still_since + REFUSAL_TIME;
+	return true;
+}
+
+/*
+ * May this session, which was not refused before, be refused by the pass that
+ * has ended?
+ */
+bool
+pgtls_crldir_may_refuse(int slot, TimestampTz start)
+{
+	int64		now = clock_now();
+
+	if (shared->refused[slot].start != start)
+	{
+		shared->refused[slot].start = start;
+		shared->refused[slot].since = now;
+	}
+	if (pass_is_young)
+		return false;
+	if (!pass_is_fresh || now - shared->refused[slot].since >= REFUSAL_TIME)
+		return true;
+	hold.until = Min(hold.until, shared->refused[slot].since + REFUSAL_TIME);
+	return false;
+}
+
+/* This session is not refused. */
+void
+pgtls_crldir_accept(int slot)
+{
+	shared->refused[slot].start = 0;
+}
+
+/*
+ * Somebody may not be refused yet.  Have the next pass wait for that; a reload,
+ * or another change, has it made earlier.
+ */
+void
+pgtls_crldir_hold(void)
+{
+	write_hold();
+}
