@@ -409,7 +409,7 @@ COMMENT ON VIEW pg_tls_files IS
 COMMENT ON COLUMN pg_tls_files.setting IS
 'name of the setting';
 COMMENT ON COLUMN pg_tls_files.path IS
-'the file or directory that it names, absolute; NULL where it is unset';
+'the file or directory that it names, absolute, or for ssl_crl_dir a list of directories, separated by colons; NULL where it is unset';
 COMMENT ON COLUMN pg_tls_files.contents IS
 'what it should hold';
 COMMENT ON COLUMN pg_tls_files.effect IS
@@ -417,7 +417,7 @@ COMMENT ON COLUMN pg_tls_files.effect IS
 COMMENT ON COLUMN pg_tls_files.state IS
 'current (what is on disk is what is loaded), changed, missing, unreadable or unset; NULL where nothing is loaded to compare with, or it cannot be known';
 COMMENT ON COLUMN pg_tls_files.owner IS
-'user that owns the file';
+'user that owns the file; NULL, as mode, size and modified_at, for several directories';
 COMMENT ON COLUMN pg_tls_files.mode IS
 'permissions, octal';
 COMMENT ON COLUMN pg_tls_files.size IS

@@ -24,6 +24,7 @@
 #include "certificate.h"
 #include "compat.h"
 #include "crl.h"
+#include "crldir.h"
 #include "pg_tls.h"
 #include "verify.h"
 
@@ -209,35 +210,66 @@ advise_on_server_chain(List *list, SSL_CTX *context, STACK_OF(X509_OBJECT) *obje
 }
 
 /*
- * The CRLs of an issuer that connections find in ssl_crl_dir, to be freed; NULL
- * for none.  OpenSSL says which, since what it does about files that it cannot
- * read depends on its version; but where it would wait, or read for very long,
- * it is not asked, and connections find nothing, either.
+ * Whether OpenSSL would wait, or read for very long, if it looked up the CRLs of
+ * an issuer in a directory.
  */
-STACK_OF(X509_CRL) *
-pgtls_advice_crls_in_dir(const char *dir, const X509_NAME *issuer)
+static bool
+would_wait(const char *dir, unsigned long hash)
 {
-	X509_NAME  *name = unconstify(X509_NAME *, issuer);
-	X509_STORE *store;
-	X509_STORE_CTX *lookup;
-	STACK_OF(X509_CRL) *result = NULL;
 	struct stat st;
 
 	for (int i = 0;; i++)
 	{
-		char	   *path = psprintf("%s/%08lx.r%d", dir, X509_NAME_hash(name) & 0xffffffffUL, i);
+		char	   *path = psprintf("%s/%08lx.r%d", dir, hash, i);
 
 		if (lstat(path, &st) != 0)
-			break;
+			return false;
 		if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode) &&
 			(!S_ISREG(st.st_mode) || st.st_size > MAX_CRL_FILE_SIZE))
-			return NULL;
+			return true;
 	}
+}
+
+/*
+ * The CRLs of an issuer that connections find in ssl_crl_dir, to be freed; NULL
+ * for none.  OpenSSL says which: what it does about files that it cannot read
+ * depends on its version, and so does which of several directories it reads.
+ * But where it would wait, it is not asked, and connections find nothing,
+ * either.
+ *
+ * "objects" are those of the server's store: what is in it already may keep
+ * OpenSSL from reading more.
+ */
+STACK_OF(X509_CRL) *
+pgtls_advice_crls_in_dir(const char *list, const X509_NAME *issuer,
+						 STACK_OF(X509_OBJECT) *objects)
+{
+	X509_NAME  *name = unconstify(X509_NAME *, issuer);
+	unsigned long hash = X509_NAME_hash(name) & 0xffffffffUL;
+	X509_STORE *store;
+	X509_STORE_CTX *lookup;
+	STACK_OF(X509_CRL) *result = NULL;
+	char		dir[MAXPGPATH];
+	const char *rest = NULL;
+	StringInfoData readable;
+
+	initStringInfo(&readable);
+	while (pgtls_crldir_next(list, &rest, dir, sizeof(dir)) && !would_wait(dir, hash))
+		appendStringInfo(&readable, "%s:", dir);
+	if (readable.len == 0)
+		return NULL;
 
 	pgtls_ossl_watch_memory();
 	store = X509_STORE_new();
 	lookup = X509_STORE_CTX_new();
-	if (store != NULL && lookup != NULL && X509_STORE_load_locations(store, NULL, dir) &&
+	for (int i = 0; store != NULL && i < sk_X509_OBJECT_num(objects); i++)
+	{
+		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+
+		if (crl != NULL && X509_NAME_cmp(X509_CRL_get_issuer(crl), issuer) == 0)
+			(void) X509_STORE_add_crl(store, crl);
+	}
+	if (store != NULL && lookup != NULL && X509_STORE_load_locations(store, NULL, readable.data) &&
 		X509_STORE_CTX_init(lookup, store, NULL, NULL))
 		result = X509_STORE_CTX_get1_crls(lookup, name);
 	X509_STORE_CTX_free(lookup);
@@ -248,9 +280,9 @@ pgtls_advice_crls_in_dir(const char *dir, const X509_NAME *issuer)
 }
 
 static bool
-find_crl_in_dir(const char *dir, X509 *ca)
+find_crl_in_dir(const char *list, X509 *ca, STACK_OF(X509_OBJECT) *objects)
 {
-	STACK_OF(X509_CRL) *crls = pgtls_advice_crls_in_dir(dir, X509_get_subject_name(ca));
+	STACK_OF(X509_CRL) *crls = pgtls_advice_crls_in_dir(list, X509_get_subject_name(ca), objects);
 	bool		found = false;
 
 	for (int i = 0; !found && i < sk_X509_CRL_num(crls); i++)
@@ -277,7 +309,7 @@ advise_on_ca(List *list, X509 *ca, STACK_OF(X509_OBJECT) *objects, const char *c
 		if (crl != NULL && pgtls_crl_is_of(crl, ca))
 			return list;
 	}
-	if (crl_dir[0] != '\0' && find_crl_in_dir(crl_dir, ca))
+	if (crl_dir[0] != '\0' && find_crl_in_dir(crl_dir, ca, objects))
 		return list;
 	name = pgtls_advice_name(X509_get_subject_name(ca));
 	return advise(list, "ca_without_crl", ca, name,

@@ -37,8 +37,8 @@ extern void pgtls_advice_define_settings(void);
 extern Validity pgtls_advice_validity(TimestampTz from, TimestampTz until,
 									  TimestampTz now, bool is_crl);
 extern char *pgtls_advice_name(const X509_NAME *name);
-extern STACK_OF(X509_CRL) *pgtls_advice_crls_in_dir(const char *dir,
-													const X509_NAME *issuer);
+extern STACK_OF(X509_CRL) *pgtls_advice_crls_in_dir(const char *list, const X509_NAME *issuer,
+													STACK_OF(X509_OBJECT) *objects);
 extern List *pgtls_advice_on_loaded(SSL_CTX *context, bool complete, const char *crl_dir);
 extern List *pgtls_advice_on_crl(X509_CRL *crl);
 extern List *pgtls_advice_on_strength(SSL_CTX *context, bool complete);

@@ -26,6 +26,7 @@
 #include "check.h"
 #include "certificate.h"
 #include "compat.h"
+#include "crldir.h"
 #include "judge.h"
 #include "pg_tls.h"
 #include "row.h"
@@ -197,6 +198,8 @@ load(bool load_files, CheckResult *result)
 static void
 add_warnings(CheckResult *result)
 {
+	char		dir[MAXPGPATH];
+	const char *rest = NULL;
 	ListCell   *lc;
 
 	result->advice = pgtls_advice_on_loaded(new_context, false, ssl_crl_dir);
@@ -206,15 +209,15 @@ add_warnings(CheckResult *result)
 
 	if ((ssl_crl_file[0] != '\0' || ssl_crl_dir[0] != '\0') && ssl_ca_file[0] == '\0')
 		warn(result, "CRLs are configured, but no \"ssl_ca_file\": no client certificate is asked for");
-	if (ssl_crl_dir[0] != '\0')
+	while (pgtls_crldir_next(ssl_crl_dir, &rest, dir, sizeof(dir)))
 	{
 		struct stat st;
 
-		if (stat(ssl_crl_dir, &st) != 0)
-			warn(result, "could not access directory \"%s\" of \"ssl_crl_dir\": %s", ssl_crl_dir,
+		if (stat(dir, &st) != 0)
+			warn(result, "could not access directory \"%s\" of \"ssl_crl_dir\": %s", dir,
 				 strerror(errno));
 		else if (!S_ISDIR(st.st_mode))
-			warn(result, "\"%s\" of \"ssl_crl_dir\" is not a directory", ssl_crl_dir);
+			warn(result, "\"%s\" of \"ssl_crl_dir\" is not a directory", dir);
 	}
 }
 

@@ -35,6 +35,7 @@
 #include "check.h"
 #include "compat.h"
 #include "crl.h"
+#include "crldir.h"
 #include "files.h"
 #include "pg_tls.h"
 #include "prepare.h"
@@ -92,7 +93,8 @@ typedef struct FileItem
 	bool		loaded;
 	bool		on_disk;
 	const char *path;			/* of the file, NULL for loaded only */
-	const char *name;			/* in its directory, for one of ssl_crl_dir */
+	const char *dir;			/* for one of ssl_crl_dir: in which directory, */
+	const char *name;			/* and its name there */
 	bool		misnamed;
 	char	   *problem;
 } FileItem;
@@ -100,12 +102,16 @@ typedef struct FileItem
 typedef struct TlsFile
 {
 	const char *value;			/* of the setting */
-	char	   *path;			/* absolute; NULL where it is unset */
+	char	   *path;			/* absolute; NULL where it is unset; of several
+								 * directories a list */
 	bool		exists;
 	struct stat st;
 	const char *state;			/* NULL where it cannot be known */
 	char	   *problem;
 	const char *code;			/* of that in pg_tls_findings */
+	bool		several;		/* ssl_crl_dir names several directories */
+	List	   *dirs;			/* those that exist: char *, as configured */
+	List	   *dir_problems;	/* what is wrong with directories: sentences */
 	bool		encrypted;		/* a private key that needs a passphrase */
 	List	   *disk;			/* of FileItem *, in their order */
 	List	   *loaded;			/* likewise, of those from this file */
@@ -607,7 +613,7 @@ parse_crl_name(const char *name, unsigned long *hash, int *number)
 
 /* Whether a file of that name holds CRLs and nothing that cannot be read. */
 static bool
-is_sound_file(List *found, const char *name)
+is_sound_file(List *found, const char *dir, const char *name)
 {
 	ListCell   *lc;
 
@@ -615,7 +621,7 @@ is_sound_file(List *found, const char *name)
 	{
 		const FileItem *item = lfirst(lc);
 
-		if (strcmp(item->name, name) == 0)
+		if (item->dir == dir && strcmp(item->name, name) == 0)
 			return item->crl != NULL && item->problem == NULL;
 	}
 	return false;
@@ -626,21 +632,40 @@ static bool
 is_found(const FileItem *item)
 {
 	static X509_NAME *last_issuer = NULL;
+	static const char *last_list = NULL;
 	static STACK_OF(X509_CRL) *crls = NULL;
+	const char *list = files[CRL_DIR].value;
 	X509_NAME  *issuer = X509_CRL_get_issuer(item->crl);
 	bool		result = false;
 
 	/* that reads all of them: keep them for the next one */
-	if (last_issuer == NULL || X509_NAME_cmp(issuer, last_issuer) != 0)
+	if (last_issuer == NULL || list != last_list || X509_NAME_cmp(issuer, last_issuer) != 0)
 	{
+		STACK_OF(X509_OBJECT) *objects = context != NULL ?
+			pgtls_ossl_store_objects(SSL_CTX_get_cert_store(context)) : NULL;
+
 		sk_X509_CRL_pop_free(crls, X509_CRL_free);
-		crls = pgtls_advice_crls_in_dir(files[CRL_DIR].path, issuer);
+		crls = pgtls_advice_crls_in_dir(list, issuer, objects);
+		if (objects != NULL)
+			pgtls_ossl_store_objects_free(objects);
 		last_issuer = issuer;
+		last_list = list;
 	}
 
 	for (int i = 0; !result && i < sk_X509_CRL_num(crls); i++)
 		result = X509_CRL_match(sk_X509_CRL_value(crls, i), item->crl) == 0;
 	return result;
+}
+
+/* Whether the name of a CRL's file is one of those for its issuer. */
+static bool
+has_hash_name(const FileItem *item)
+{
+	unsigned long hash;
+	int			number;
+
+	return item->crl != NULL && parse_crl_name(item->name, &hash, &number) &&
+		hash == (X509_NAME_hash(X509_CRL_get_issuer(item->crl)) & 0xffffffffUL);
 }
 
 /* Whether a CRL is where connections look for it. */
@@ -650,15 +675,18 @@ is_well_named(const FileItem *item, List *found)
 	unsigned long hash;
 	int			number;
 
-	if (item->crl == NULL || !parse_crl_name(item->name, &hash, &number) ||
-		hash != (X509_NAME_hash(X509_CRL_get_issuer(item->crl)) & 0xffffffffUL))
+	if (!has_hash_name(item) || !parse_crl_name(item->name, &hash, &number))
 		return false;
+
+	/* what is found in one directory may hide another */
+	if (item->dir != linitial(files[CRL_DIR].dirs))
+		return is_found(item);
 
 	/* OpenSSL counts, and some versions stop at one that cannot be read */
 	while (--number >= 0)
 	{
 		pgtls_answer_check();
-		if (!is_sound_file(found, psprintf("%08lx.r%d", hash, number)))
+		if (!is_sound_file(found, item->dir, psprintf("%08lx.r%d", hash, number)))
 			return is_found(item);
 	}
 	return true;
@@ -670,60 +698,148 @@ compare_names(const ListCell *a, const ListCell *b)
 	return strcmp(((FileItem *) lfirst(a))->path, ((FileItem *) lfirst(b))->path);
 }
 
+/* The path that a setting means: relative ones are in the data directory. */
+static char *
+absolute_path(const char *value)
+{
+	return is_absolute_path(value) ? pstrdup(value) : psprintf("%s/%s", DataDir, value);
+}
+
 static void
-read_crl_dir(void)
+add_dir_problem(const char *path, const char *problem)
 {
 	TlsFile    *file = &files[CRL_DIR];
-	DIR		   *dir = opendir(file->path);
+
+	file->dir_problems = lappend(file->dir_problems,
+								 psprintf("directory \"%s\" %s", path, problem));
+	/* where there is one directory, its row names it */
+	if (!file->several)
+		file->problem = pstrdup(problem);
+	else if (file->problem == NULL)
+		file->problem = llast(file->dir_problems);
+	else
+		file->problem = psprintf("%s; %s", file->problem, (char *) llast(file->dir_problems));
+}
+
+/* Add what is in a file of a directory. */
+static List *
+read_dir_entry(List *found, const char *dir, const char *entry_name)
+{
+	char	   *name = pstrdup(entry_name);
+	char	   *path = psprintf("%s/%s", absolute_path(dir), name);
+	struct stat st;
+	unsigned long hash;
+	int			number;
+	char	   *problem = NULL;
+	List	   *items = read_items(path, &st, true, &problem);
+	bool		any = false;
+	ListCell   *lc;
+
+	foreach(lc, items)
+	{
+		FileItem   *item = lfirst(lc);
+
+		if (item->crl == NULL)
+			continue;
+		any = true;
+		item->dir = dir;
+		item->name = name;
+		item->problem = problem;
+		found = lappend(found, item);
+	}
+	if (!any && parse_crl_name(name, &hash, &number))
+	{
+		FileItem   *item = palloc0(sizeof(FileItem));
+
+		item->on_disk = true;
+		item->path = path;
+		item->dir = dir;
+		item->name = name;
+		item->problem = problem != NULL ? problem : "holds no CRL";
+		found = lappend(found, item);
+	}
+	return found;
+}
+
+/*
+ * A directory that cannot be listed.  Connections open files there by name all
+ * the same: look for those of the CAs that are loaded.
+ */
+static List *
+read_unlisted_dir(List *found, const char *dir)
+{
+	STACK_OF(X509_OBJECT) *objects;
+	List	   *names = NIL;
+
+	if (context == NULL)
+		return found;
+	objects = pgtls_ossl_store_objects(SSL_CTX_get_cert_store(context));
+	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
+	{
+		X509	   *ca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+
+		for (int number = 0; ca != NULL; number++)
+		{
+			char	   *name = psprintf("%08lx.r%d", X509_subject_name_hash(ca) & 0xffffffffUL, number);
+			struct stat st;
+			bool		known = false;
+			ListCell   *lc;
+
+			foreach(lc, names)
+				known = known || strcmp(lfirst(lc), name) == 0;
+			if (known || lstat(psprintf("%s/%s", dir, name), &st) != 0)
+				break;
+			names = lappend(names, name);
+			found = read_dir_entry(found, dir, name);
+		}
+	}
+	if (objects != NULL)
+		pgtls_ossl_store_objects_free(objects);
+	return found;
+}
+
+static List *
+read_dir(List *found, const char *dir)
+{
+	DIR		   *stream = opendir(dir);
 	struct dirent *entry;
+
+	if (stream == NULL)
+	{
+		TlsFile    *file = &files[CRL_DIR];
+
+		if (errno != EACCES || access(dir, X_OK) != 0)
+			add_dir_problem(absolute_path(dir), psprintf("could not be opened: %s", strerror(errno)));
+		else
+		{
+			/* which is no finding, if its files can be opened */
+			file->problem = psprintf("%s%scannot be listed, so that only CRLs of the CAs that are loaded are known",
+									 file->problem != NULL ? psprintf("%s; ", file->problem) : "",
+									 !file->several ? "" :
+									 psprintf("directory \"%s\" ", absolute_path(dir)));
+			found = read_unlisted_dir(found, dir);
+		}
+		return found;
+	}
+	while ((entry = readdir(stream)) != NULL)
+	{
+		if (entry->d_name[0] != '.')
+			found = read_dir_entry(found, dir, entry->d_name);
+	}
+	closedir(stream);
+	return found;
+}
+
+static void
+read_crl_dirs(void)
+{
+	TlsFile    *file = &files[CRL_DIR];
 	List	   *found = NIL;
 	int			problems = 0;
 	ListCell   *lc;
 
-	if (dir == NULL)
-	{
-		file->problem = psprintf("could not be opened: %s", strerror(errno));
-		return;
-	}
-	while ((entry = readdir(dir)) != NULL)
-	{
-		char	   *path;
-		char	   *name;
-		struct stat st;
-		unsigned long hash;
-		int			number;
-		char	   *problem = NULL;
-		List	   *items;
-		bool		any = false;
-
-		if (entry->d_name[0] == '.')
-			continue;
-		name = pstrdup(entry->d_name);
-		path = psprintf("%s/%s", file->path, name);
-		items = read_items(path, &st, true, &problem);
-		foreach(lc, items)
-		{
-			FileItem   *item = lfirst(lc);
-
-			if (item->crl == NULL)
-				continue;
-			any = true;
-			item->name = name;
-			item->problem = problem;
-			found = lappend(found, item);
-		}
-		if (!any && parse_crl_name(name, &hash, &number))
-		{
-			FileItem   *item = palloc0(sizeof(FileItem));
-
-			item->on_disk = true;
-			item->path = path;
-			item->name = name;
-			item->problem = problem != NULL ? problem : "holds no CRL";
-			found = lappend(found, item);
-		}
-	}
-	closedir(dir);
+	foreach(lc, file->dirs)
+		found = read_dir(found, lfirst(lc));
 
 	foreach(lc, found)
 	{
@@ -748,7 +864,10 @@ read_crl_dir(void)
 		}
 		if (linked)
 			continue;
-		if (item->misnamed && item->problem == NULL)
+		if (item->misnamed && item->problem == NULL && has_hash_name(item) &&
+			item->dir != linitial(file->dirs))
+			item->problem = "connections do not find it: what another directory of \"ssl_crl_dir\" has of this issuer hides it";
+		else if (item->misnamed && item->problem == NULL)
 			item->problem = psprintf("connections do not find it: the CRLs of this issuer have to be named %08lx.r0, %08lx.r1 and so on",
 									 X509_NAME_hash(X509_CRL_get_issuer(item->crl)) & 0xffffffffUL,
 									 X509_NAME_hash(X509_CRL_get_issuer(item->crl)) & 0xffffffffUL);
@@ -758,7 +877,8 @@ read_crl_dir(void)
 	}
 	list_sort(file->disk, compare_names);
 	if (problems > 0)
-		file->problem = psprintf("%d of the CRLs in it %s of no use: see pg_tls_crls",
+		file->problem = psprintf("%s%d of the CRLs in it %s of no use: see pg_tls_crls",
+								 file->problem != NULL ? psprintf("%s; ", file->problem) : "",
 								 problems, problems == 1 ? "is" : "are");
 }
 
@@ -768,11 +888,65 @@ read_crl_dir(void)
  * ----------------------------------------------------------------
  */
 
-/* The path that a setting means: relative ones are in the data directory. */
-static char *
-absolute_path(const char *value)
+/*
+ * Look at the directories of ssl_crl_dir: OpenSSL takes it for a list.  False if
+ * there is nothing to read.
+ */
+static bool
+find_crl_dirs(void)
 {
-	return is_absolute_path(value) ? pstrdup(value) : psprintf("%s/%s", DataDir, value);
+	TlsFile    *file = &files[CRL_DIR];
+	char		dir[MAXPGPATH];
+	const char *rest = NULL;
+	StringInfoData path;
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	initStringInfo(&path);
+	while (pgtls_crldir_next(file->value, &rest, dir, sizeof(dir)))
+	{
+		appendStringInfo(&path, "%s%s", names != NIL ? ":" : "", absolute_path(dir));
+		names = lappend(names, pstrdup(dir));
+	}
+	file->several = list_length(names) > 1;
+	file->path = path.len > 0 ? path.data : pstrdup(file->value);
+	if (names == NIL)
+	{
+		file->problem = "names no directory";
+		file->dir_problems = list_make1("\"ssl_crl_dir\" names no directory");
+	}
+	file->state = "missing";
+	foreach(lc, names)
+	{
+		const char *name = lfirst(lc);
+		struct stat st;
+
+		if (stat(name, &st) == 0)
+		{
+			if (!file->several)
+			{
+				file->st = st;
+				file->exists = true;
+			}
+			if (S_ISDIR(st.st_mode))
+			{
+				file->dirs = lappend(file->dirs, lfirst(lc));
+				continue;
+			}
+			file->state = "unreadable";
+			add_dir_problem(absolute_path(name), "is not a directory");
+		}
+		else if (errno == ENOENT)
+			add_dir_problem(absolute_path(name), "does not exist, of which the server says nothing");
+		else
+		{
+			file->state = "unreadable";
+			add_dir_problem(absolute_path(name), psprintf("could not be accessed: %s", strerror(errno)));
+		}
+	}
+	if (file->dirs != NIL)
+		file->state = NULL;
+	return file->dirs != NIL;
 }
 
 /* Look at the file itself; false if there is nothing to read. */
@@ -786,21 +960,18 @@ find_file(FileKind kind)
 		file->state = "unset";
 		return false;
 	}
+	if (kind == CRL_DIR)
+		return find_crl_dirs();
 	file->path = absolute_path(file->value);
 	if (stat(file->path, &file->st) == 0)
 	{
 		file->exists = true;
-		if (kind != CRL_DIR || S_ISDIR(file->st.st_mode))
-			return true;
-		file->state = "unreadable";
-		file->problem = "is not a directory";
-		return false;
+		return true;
 	}
 	if (errno == ENOENT)
 	{
 		file->state = "missing";
-		file->problem = kind == CRL_DIR ? "does not exist, of which the server says nothing" :
-			kind == DH_FILE ? "does not exist, so that the server uses parameters of its own" :
+		file->problem = kind == DH_FILE ? "does not exist, so that the server uses parameters of its own" :
 			"does not exist";
 	}
 	else
@@ -934,7 +1105,7 @@ inspect(void)
 				check_key_permissions();
 				break;
 			case CRL_DIR:
-				read_crl_dir();
+				read_crl_dirs();
 				break;
 			case DH_FILE:
 				read_dh_params();
@@ -1186,7 +1357,7 @@ find_crls_on_demand(void)
 		memset(file, 0, sizeof(*file));
 		file->value = pgtls_reload_inherited_crl_dir();
 		if (find_file(CRL_DIR))
-			read_crl_dir();
+			read_crl_dirs();
 	}
 	foreach(lc, file->disk)
 	{
@@ -1521,13 +1692,13 @@ answer_findings(void)
 		const TlsFile *file = &files[kind];
 		const char *setting = file_kinds[kind].setting;
 
-		/* of files in the directory, each is told of below */
-		if (file->problem != NULL && (kind != CRL_DIR || file->disk == NIL))
+		/* of files in the directories, each is told of below */
+		if (file->problem != NULL && kind != CRL_DIR)
 			answer_finding(file->code != NULL ? file->code :
 						   kind == DH_FILE ? "dh_params_problem" : "file_problem",
-						   setting,
-						   psprintf("%s \"%s\" %s", kind == CRL_DIR ? "directory" : "file",
-									file->path, file->problem));
+						   setting, psprintf("file \"%s\" %s", file->path, file->problem));
+		foreach(lc, file->dir_problems)
+			answer_finding("file_problem", setting, lfirst(lc));
 		if (file->state != NULL && strcmp(file->state, "changed") == 0)
 		{
 			changed = true;
