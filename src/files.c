@@ -1430,6 +1430,65 @@ pgtls_files_changed(uint64 *contents)
 	return buf.len > 0 ? buf.data : NULL;
 }
 
+/* Whether there is something of the same name: a CA, or a CRL of it. */
+static bool
+has_counterpart(List *items, const FileItem *item)
+{
+	ListCell   *lc;
+
+	foreach(lc, items)
+	{
+		const FileItem *other = lfirst(lc);
+
+		if (item->cert != NULL ?
+			other->cert != NULL && X509_NAME_cmp(X509_get_subject_name(other->cert),
+												 X509_get_subject_name(item->cert)) == 0 :
+			other->crl != NULL && X509_NAME_cmp(X509_CRL_get_issuer(other->crl),
+												X509_CRL_get_issuer(item->crl)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whether a file holds less than what is loaded of it: perhaps somebody is about
+ * to write the rest.  After pgtls_files_changed().
+ */
+bool
+pgtls_files_hold_less(void)
+{
+	static const FileKind kinds[] = {CERT_FILE, CA_FILE, CRL_FILE};
+
+	for (int i = 0; i < (int) lengthof(kinds); i++)
+	{
+		const TlsFile *file = &files[kinds[i]];
+		int			certs = 0;
+		int			crls = 0;
+		ListCell   *lc;
+
+		foreach(lc, file->loaded)
+		{
+			const FileItem *item = lfirst(lc);
+
+			certs += item->cert != NULL;
+			crls += item->crl != NULL;
+			/* a server's certificate may be renewed under another name */
+			if (!item->on_disk && kinds[i] != CERT_FILE && !has_counterpart(file->disk, item))
+				return true;
+		}
+		foreach(lc, file->disk)
+		{
+			const FileItem *item = lfirst(lc);
+
+			certs -= item->cert != NULL;
+			crls -= item->crl != NULL;
+		}
+		if (certs > 0 || crls > 0)
+			return true;
+	}
+	return false;
+}
+
 /* Whether there is an issuer of a CRL, and whether its key has signed it. */
 static void
 find_crl_issuer(X509_CRL *crl, bool *has_issuer, bool *verified)

@@ -15,6 +15,7 @@
 extern List *pgtls_files_advice(void);
 extern List *pgtls_files_advice_on_strength(void);
 extern char *pgtls_files_changed(uint64 *contents);
+extern bool pgtls_files_hold_less(void);
 
 /* Main function of the worker. */
 extern PGDLLEXPORT void pgtls_files_main(Datum arg);

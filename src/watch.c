@@ -10,6 +10,8 @@
  * its key are never replaced at once, and until they fit together the dry run
  * fails, and nothing happens.  When it succeeds, and the files are still what
  * they were when it began, the server is asked to reload, or the log is told.
+ * Files that hold less than what is loaded of them have to stay as they are for
+ * longer before the server is asked.
  *
  * Another task of that worker is to warn of the end of what is loaded.
  *
@@ -41,6 +43,12 @@
 /* So long the files have to stay as they are before they are read. */
 #define SETTLE_TIME		USECS_PER_SEC
 
+/*
+ * So long files that hold less than what is loaded of them: whoever writes a
+ * bundle may pause after a whole certificate.
+ */
+#define LESS_TIME		30			/* seconds */
+
 /* How often the ends of what is loaded are looked at. */
 #define EXPIRY_INTERVAL	USECS_PER_HOUR
 
@@ -56,6 +64,7 @@
 #define TASK_COMPARE	0x01	/* compare files with what is loaded */
 #define TASK_COMPLAIN	0x02	/* tell if they cannot be loaded */
 #define TASK_EXPIRY		0x04	/* warn of ends */
+#define TASK_LESS		0x08	/* load files that hold less than what is loaded */
 
 typedef enum WatchFiles
 {
@@ -79,6 +88,7 @@ typedef enum WatchOutcome
 	OUTCOME_NONE,				/* nothing yet; or the worker was ended */
 	OUTCOME_DONE,
 	OUTCOME_RELOADED,			/* a reload was asked for */
+	OUTCOME_LESS,				/* the files hold less than what is loaded */
 	OUTCOME_UNLOADABLE			/* the files differ, but are not for loading */
 } WatchOutcome;
 
@@ -105,6 +115,7 @@ static uint64 last_signature = 0;
 static TimestampTz compare_at = 0;	/* 0 for not at all */
 static bool compared = false;	/* a worker has been, or is, at it */
 static int	retries = 0;
+static bool less = false;		/* LESS_TIME is waited for, or is over */
 static TimestampTz expiry_at = 0;
 static int64 expiry_generation = 0;
 static uint64 expiry_signature = 0;
@@ -215,6 +226,7 @@ look(TimestampTz now)
 	compare_at = now + SETTLE_TIME;
 	compared = false;
 	retries = 0;
+	less = false;
 	return true;
 }
 
@@ -237,18 +249,26 @@ pgtls_watch_is_due(TimestampTz now, int interval, TimestampTz *next)
 
 	if (watch_files != WATCH_OFF && EnableSSL)
 	{
-		if (!look(now) && compared && shared->outcome != OUTCOME_DONE &&
-			shared->outcome != OUTCOME_RELOADED)
+		if (!look(now) && compared)
 		{
-			/*
-			 * At first this may be a moment between two files.  Later, what
-			 * kept the files from being loaded may be something else, such as
-			 * the command for the passphrase.
-			 */
-			compared = false;
-			compare_at = now + (retries == 0 ? interval * INT64CONST(1000) :
-								RETRY_INTERVAL << Min(retries - 1, MAX_RETRIES));
-			retries++;
+			if (shared->outcome == OUTCOME_LESS)
+			{
+				compared = false;
+				compare_at = now + LESS_TIME * USECS_PER_SEC;
+				less = true;
+			}
+			else if (shared->outcome != OUTCOME_DONE && shared->outcome != OUTCOME_RELOADED)
+			{
+				/*
+				 * At first this may be a moment between two files.  Later, what
+				 * kept the files from being loaded may be something else, such
+				 * as the command for the passphrase.
+				 */
+				compared = false;
+				compare_at = now + (retries == 0 ? interval * INT64CONST(1000) :
+									RETRY_INTERVAL << Min(retries - 1, MAX_RETRIES));
+				retries++;
+			}
 		}
 		/* the clock may have been set back */
 		if (compare_at > now + (RETRY_INTERVAL << (MAX_RETRIES + 1)))
@@ -292,7 +312,7 @@ pgtls_watch_task(void)
 	int			task = 0;
 
 	if (compare_at != 0 && compare_at <= now)
-		task |= TASK_COMPARE | (retries > 0 ? TASK_COMPLAIN : 0);
+		task |= TASK_COMPARE | (retries > 0 ? TASK_COMPLAIN : 0) | (less ? TASK_LESS : 0);
 	if (expiry_generation != 0 && expiry_at <= now)
 		task |= TASK_EXPIRY;
 	if (task & TASK_COMPARE)
@@ -414,7 +434,7 @@ find_worse(List *now, List *then)
 
 /* Compare, and do what the setting says; returns what came of it. */
 static WatchOutcome
-compare_files(bool may_complain)
+compare_files(bool may_complain, bool may_hold_less)
 {
 	int			mode = watch_files; /* what the dry run reads is not in force */
 	const char *paths[PGTLS_LOADED_FILES];
@@ -422,6 +442,7 @@ compare_files(bool may_complain)
 	uint64		contents;
 	char	   *changed;
 	const char *worse;
+	bool		hold_less;
 	List	   *advice;
 	CheckResult result;
 	TimestampTz now = GetCurrentTimestamp();
@@ -433,6 +454,7 @@ compare_files(bool may_complain)
 	changed = pgtls_files_changed(&contents);
 	if (changed == NULL)
 		return OUTCOME_DONE;
+	hold_less = pgtls_files_hold_less();
 	advice = list_concat(pgtls_files_advice(), pgtls_files_advice_on_strength());
 	pgtls_check_make(CHECK_FILES, &result);
 	if (pgtls_answer_unwanted)
@@ -467,9 +489,13 @@ compare_files(bool may_complain)
 		worse = "the configuration file turns \"ssl\" off";
 	if (worse == NULL && contents == shared->reloaded_contents)
 	{
-		if (pgtls_reload_current_generation() > shared->reloaded_generation)
+		int64		generation = pgtls_reload_current_generation();
+
+		/* if others have loaded something since, ours may help */
+		if (generation == shared->reloaded_generation + 1)
 			worse = "a reload of the same files has not helped";
-		else if (now < shared->reloaded_at + RETRY_INTERVAL && now >= shared->reloaded_at)
+		else if (generation <= shared->reloaded_generation &&
+				 now < shared->reloaded_at + RETRY_INTERVAL && now >= shared->reloaded_at)
 			return OUTCOME_UNLOADABLE;	/* it has failed, or is yet to come */
 	}
 	if (worse != NULL)
@@ -480,6 +506,17 @@ compare_files(bool may_complain)
 					 errdetail("Changed: %s. After a reload: %s.", changed, worse),
 					 errhint("Mend that, or call pg_tls_reload().")));
 		return OUTCOME_UNLOADABLE;
+	}
+
+	if (hold_less && !may_hold_less)
+	{
+		if (is_news(add_hash(contents, "less", 4), now))
+			ereport(LOG,
+					(errmsg("TLS files have changed, but hold less than what is loaded"),
+					 errdetail("Changed: %s.", changed),
+					 errhint("If they stay as they are they are reloaded after %d seconds. Call pg_tls_reload() to have that at once.",
+							 LESS_TIME)));
+		return OUTCOME_LESS;
 	}
 
 	ereport(LOG,
@@ -509,6 +546,6 @@ pgtls_watch_main(Datum arg)
 	if (task & TASK_EXPIRY)
 		warn_of_ends();
 	if (task & TASK_COMPARE)
-		shared->outcome = compare_files((task & TASK_COMPLAIN) != 0);
+		shared->outcome = compare_files((task & TASK_COMPLAIN) != 0, (task & TASK_LESS) != 0);
 	proc_exit(0);
 }

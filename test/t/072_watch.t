@@ -225,6 +225,52 @@ subtest 'what is worse than what is served' => sub {
 	ok($c->poll_query('SELECT server_fingerprint FROM pg_tls_status', fingerprint('deep'), unix => 1), 'and when it is whole, it is');
 };
 
+# A writer that pauses after a whole block.
+subtest 'half a bundle' => sub {
+	my $less = qr/LOG: +TLS files have changed, but hold less than what is loaded\n.*DETAIL: +Changed: (.*)\.\n/;
+	my ($root, $second, $int) = map { slurp($pki->crt($_)) } qw(root second int);
+	my ($root_crl, $second_crl) = map { slurp($pki->crl_path($_)) } qw(root second);
+	my $newer = slurp($pki->crl('root', out => "$dir/newer.crl", next_update => 90 * $DAY));
+	my $load = sub {
+		my ($file, @text) = @_;
+
+		spew($c->tls($file), @text);
+		$s->query('SELECT pg_tls_reload()');
+		$c->poll_query("SELECT count(*) FROM pg_tls_files WHERE state = 'changed'", 0, unix => 1);
+		return $s->query('SELECT attempts FROM pg_tls_status');
+	};
+	my @stories = (
+		[ 'CAs', 'ca.crt', "$root$second", $root, "$root$second$int" ],
+		[ 'other CAs first', 'ca.crt', "$root$second", "$root$int", "$root$int$second" ],
+		[ 'a chain', 'server.crt', slurp($pki->chain('deep')), slurp($pki->crt('deep')), slurp($pki->chain('deep')) . $root ],
+		[ 'CRLs', 'crl.pem', "$root_crl$second_crl$newer", "$root_crl$second_crl", "$root_crl$second_crl$newer" . slurp($pki->crl('root', out => "$dir/third.crl", next_update => 90 * $DAY)) ]);
+
+	foreach my $story (@stories)
+	{
+		my ($what, $file, $before, $half, $whole) = @$story;
+		$c->set_conf({ ssl_crl_file => $file eq 'crl.pem' ? 'tls/crl.pem' : undef });
+		my $attempts = $load->($file, $before);
+		my $mark = $c->log_mark;
+
+		spew($c->tls($file), $half);
+		ok($c->poll_until(sub { $c->log_since($mark) =~ $less || $s->query('SELECT attempts FROM pg_tls_status') > $attempts }), "$what: half of it is seen");
+		is($s->query('SELECT attempts FROM pg_tls_status'), $attempts, "$what: ... and not loaded");
+		spew($c->tls($file), $whole);
+		ok($c->poll_query("SELECT count(*) FROM pg_tls_files WHERE state = 'changed'", 0, unix => 1), "$what: the whole is");
+		cmp_ok($s->query('SELECT attempts FROM pg_tls_status') - $attempts, '<=', 1, "$what: ... by one reload at most");
+	}
+
+	# what stays so is meant so
+	my $attempts = $load->('ca.crt', "$root$second$int");
+	spew($c->tls('ca.crt'), "$root$second");
+	ok($c->poll_query('SELECT attempts FROM pg_tls_status', $attempts + 1, unix => 1, timeout => 90), 'a CA less');
+	is($s->query('SELECT trigger, ok FROM pg_tls_reloads LIMIT 1'), 'watch|t', '... by the watch');
+	$c->set_conf({ ssl_crl_file => undef });
+	spew($c->tls('server.crt'), slurp($pki->chain('two')));
+	replace($pki->key('two'), $c->tls('server.key'));
+	is($s->query('SELECT (pg_tls_reload()).ok'), 't', 'as before');
+};
+
 subtest 'settings that are not in force' => sub {
 	my $mark = $c->log_mark;
 
