@@ -17,7 +17,7 @@ TlsTable - clients of many kinds, and changes of many kinds to a server's files
 =head1 DESCRIPTION
 
 The lists that the table "sessions and changes" is the product of.  A test says
-for each cell what a server does, see F<test/t/036_table.t>.
+for each cell what a server does, see F<test/t/042_table.t>.
 
 =cut
 
