@@ -26,6 +26,7 @@
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "storage/pg_shmem.h"
+#include "tcop/tcopprot.h"
 
 #include "compat.h"
 #include "child.h"
@@ -88,6 +89,7 @@ child_main(int out, ChildWork work, void *arg, const void *result, size_t size)
 	HOLD_INTERRUPTS();
 	on_exit_reset();
 	error_context_stack = NULL;
+	whereToSendOutput = DestNone;	/* the client hears from the backend alone */
 	PGSharedMemoryDetach();
 
 	run_work(work, arg, &error);
