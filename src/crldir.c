@@ -15,15 +15,15 @@
  * - the verifier looks, too, before and after it judges.  What it found counts
  *	 only if both looks saw what the monitor had seen for a while; and
  * - a session that was acceptable is not refused until nothing has changed for
- *	 a longer time.  The reason makes no difference: where a CRL is missing, an
- *	 older one may count.  Where changes never end, this ends after a minute.
+ *	 a longer time, or all passes in such a time have refused it.  The reason
+ *	 makes no difference: where a CRL is missing, an older one may count.
  *
  * A directory that the server may search but not list is looked at as far as
  * that goes: its own times tell of files that come and go.  For what changes in
  * place, all sessions are judged now and then.
  *
- * In shared memory: what the monitor has seen, which only it writes; and until
- * when refusals have to wait, which only the verifier writes.
+ * In shared memory: what the monitor has seen, which only it writes; and who was
+ * refused, and until when that is to wait, which only the verifier writes.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,7 +34,7 @@
 #include <sys/stat.h>
 
 #include "common/hashfn.h"
-#include "port/atomics.h"
+#include "storage/shmem.h"
 #include "utils/timestamp.h"
 
 #include "cell.h"
@@ -54,7 +54,7 @@
 #define REFUSAL_TIME	(10 * USECS_PER_SEC)
 #endif
 
-/* Changes that follow one another for longer do not keep that off. */
+/* Where they never rest for so long, verdicts are counted as pending. */
 #define MAX_WAIT		USECS_PER_MINUTE
 
 /* How often all are judged if a directory cannot be listed. */
@@ -68,17 +68,33 @@ typedef struct CrlDirView
 	uint64		state;			/* 0 for no directory */
 	bool		settled;		/* it was counted */
 	int64		still_since;	/* when it was first seen */
-	int64		restless_since; /* when the changes began that followed one
-								 * another without a pause */
 	int64		counted_at;		/* when the last change was counted, or the
 								 * first one since then was seen */
 } CrlDirView;
+
+/* Refusals that wait. */
+typedef struct CrlDirHold
+{
+	int64		still_since;	/* of the view that they are by */
+	int64		until;
+} CrlDirHold;
 
 typedef struct CrlDirShared
 {
 	uint32		view_changecount;
 	CrlDirView	view;			/* the monitor's */
-	pg_atomic_uint64 refusals_wait_until;	/* the verifier's */
+	uint32		hold_changecount;
+	CrlDirHold	hold;			/* the verifier's */
+
+	/*
+	 * For each slot of a session, since when all passes have refused that; the
+	 * verifier's alone.  "start" tells sessions apart.
+	 */
+	struct
+	{
+		TimestampTz start;
+		int64		since;
+	}			refused[FLEXIBLE_ARRAY_MEMBER];
 } CrlDirShared;
 
 static CrlDirShared *shared = NULL; /* NULL without preloading */
@@ -86,6 +102,7 @@ static CrlDirShared *shared = NULL; /* NULL without preloading */
 /* The verifier's, of its pass. */
 static char pass_list[MAXPGPATH];
 static CrlDirView pass_view;
+static CrlDirHold hold;
 
 /*
  * Copy the next directory of a list, as OpenSSL takes it: empty parts, and
@@ -126,7 +143,8 @@ pgtls_crldir_next(const char *list, const char **rest, char *dir, Size size)
 Size
 pgtls_crldir_shmem_size(void)
 {
-	return sizeof(CrlDirShared);
+	return add_size(offsetof(CrlDirShared, refused),
+					mul_size(pgtls_max_backends(), sizeof(shared->refused[0])));
 }
 
 void
@@ -135,9 +153,8 @@ pgtls_crldir_shmem_init(void *area, bool found)
 	shared = area;
 	if (!found)
 	{
-		memset(shared, 0, sizeof(CrlDirShared));
+		memset(shared, 0, pgtls_crldir_shmem_size());
 		shared->view.settled = true;
-		pg_atomic_init_u64(&shared->refusals_wait_until, 0);
 	}
 }
 
@@ -263,8 +280,6 @@ pgtls_crldir_look(long *timeout)
 	state = look(list, &unlisted);
 	if (state != view.state)
 	{
-		if (now - view.still_since >= REFUSAL_TIME)
-			view.restless_since = now;
 		if (view.settled)
 			view.counted_at = now;
 		view.settled = false;
@@ -294,13 +309,16 @@ pgtls_crldir_look(long *timeout)
 bool
 pgtls_crldir_has_to_wait(long *timeout)
 {
-	int64		left = (int64) pg_atomic_read_u64(&shared->refusals_wait_until) - pgtls_uptime();
+	CrlDirHold	held;
+	int64		now = pgtls_uptime();
 
 	if (!shared->view.settled)
 		return true;
-	if (left <= 0)
+	/* what has changed since may end the wait */
+	if (!pgtls_cell_read(&shared->hold_changecount, &shared->hold, &held, sizeof(held)) ||
+		held.until <= now || held.still_since != shared->view.still_since)
 		return false;
-	*timeout = Min(*timeout, (long) (left / 1000 + 1));
+	*timeout = Min(*timeout, (long) ((held.until - now) / 1000 + 1));
 	return true;
 }
 
@@ -323,7 +341,8 @@ pgtls_crldir_begin_pass(void)
 		state != pass_view.state)
 		pass_view.settled = state == 0; /* no directory any more */
 	pass_view.state = state;
-	pg_atomic_write_u64(&shared->refusals_wait_until, 0);
+	hold.still_since = pass_view.still_since;
+	hold.until = pass_view.still_since + REFUSAL_TIME;
 }
 
 /*
@@ -338,24 +357,40 @@ pgtls_crldir_end_pass(void)
 	return pass_view.settled && look(pass_list, &unlisted) == pass_view.state;
 }
 
-/* May a session that was acceptable be refused by the pass that has ended? */
+/*
+ * May this session, which was not refused before, be refused by the pass that
+ * has ended?
+ */
 bool
-pgtls_crldir_may_refuse(void)
+pgtls_crldir_may_refuse(int slot, TimestampTz start)
 {
 	int64		now = pgtls_uptime();
 
-	return pass_view.state == 0 || now - pass_view.still_since >= REFUSAL_TIME ||
-		now - pass_view.restless_since >= MAX_WAIT;
+	if (shared->refused[slot].start != start)
+	{
+		shared->refused[slot].start = start;
+		shared->refused[slot].since = now;
+	}
+	if (pass_view.state == 0 || now - pass_view.still_since >= REFUSAL_TIME ||
+		now - shared->refused[slot].since >= REFUSAL_TIME)
+		return true;
+	hold.until = Min(hold.until, shared->refused[slot].since + REFUSAL_TIME);
+	return false;
+}
+
+/* This session is not refused. */
+void
+pgtls_crldir_accept(int slot)
+{
+	shared->refused[slot].start = 0;
 }
 
 /*
- * Somebody may not be refused yet.  Have the next pass wait for that; a reload
- * has it made earlier.
+ * Somebody may not be refused yet.  Have the next pass wait for that; a reload,
+ * or another change, has it made earlier.
  */
 void
 pgtls_crldir_hold(void)
 {
-	pg_atomic_write_u64(&shared->refusals_wait_until,
-						(uint64) Min(pass_view.still_since + REFUSAL_TIME,
-									 pass_view.restless_since + MAX_WAIT));
+	pgtls_cell_write(&shared->hold_changecount, &shared->hold, &hold, sizeof(hold));
 }

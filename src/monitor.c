@@ -326,23 +326,27 @@ take_verdict(const SessionKey *key, const Verdict *verdict, void *arg)
 static bool
 publish_verdicts(void)
 {
-	bool		may_refuse = pgtls_crldir_may_refuse();
-	bool		all = true;
+	int			held = 0;
 
 	for (int i = 0; i < num_new_verdicts; i++)
 	{
 		const SessionKey *key = &new_verdicts[i].key;
 		const Verdict *verdict = &new_verdicts[i].verdict;
+		bool		refused = pgtls_verify_refused(verdict);
 
-		if (may_refuse || !pgtls_verify_refused(verdict) ||
-			pgtls_verify_refused(&key->verdict))
+		if (!refused)
+			pgtls_crldir_accept(key->number);
+		if (!refused || pgtls_verify_refused(&key->verdict) ||
+			pgtls_crldir_may_refuse(key->number, key->start))
 			pgtls_session_judge(key, verdict);
 		else
-			all = false;
+			held++;
 	}
-	if (!all)
-		pgtls_crldir_hold();
-	return all;
+	if (held == 0)
+		return true;
+	elog(DEBUG1, "pg_tls waits before it refuses %d session(s)", held);
+	pgtls_crldir_hold();
+	return false;
 }
 
 /*
