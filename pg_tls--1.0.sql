@@ -1025,7 +1025,7 @@ WITH kinds (code, severity, hint, reference) AS (
          'See them: SELECT * FROM pg_stat_tls WHERE NOT acceptable; End them, now and in future: ALTER SYSTEM SET pg_tls.invalid_sessions = ''terminate''; SELECT pg_reload_conf();',
          'STIG V-233577, V-233613'),
         ('session_not_judged', 'warning',
-         'Raise pg_tls.chain_memory to 150 kB for each of max_connections and max_wal_senders, and restart the server. Until then look at such sessions by hand: SELECT * FROM pg_stat_tls WHERE client_certificate AND chain_status IS NULL;',
+         'Look at such sessions by hand: SELECT * FROM pg_stat_tls WHERE client_certificate AND chain_status IS NULL; Where it is for want of room, raise pg_tls.chain_memory to 150 kB for each of max_connections and max_wal_senders, and restart the server.',
          'STIG V-233577, V-233613'),
         ('client_certificate_expired', 'warning',
          'Have the client use a renewed certificate: it cannot connect again with this one.',
@@ -1203,7 +1203,14 @@ found (code, object, finding) AS (
     UNION ALL
     SELECT 'session_not_judged', 'sessions',
            format('memory ran out while sessions were judged, which is tried again every five seconds: %s', count(*))
-    FROM sessions WHERE client_certificate AND chain_status IS NULL AND NOT EXISTS (SELECT FROM status WHERE chains_missing > 0)
+    FROM sessions WHERE client_certificate AND chain_status IS NULL
+      AND EXISTS (SELECT FROM status WHERE chains_missing = 0 AND generation IS NOT NULL)
+    HAVING count(*) > 0
+    UNION ALL
+    SELECT 'session_not_judged', 'ssl',
+           format('the server reloaded, and lets nobody see what (ssl_sni, or another module), so that sessions are not judged again: %s', count(*))
+    FROM sessions WHERE client_certificate AND chain_status IS NULL
+      AND EXISTS (SELECT FROM status WHERE chains_missing = 0 AND ssl_setting AND active IS NULL)
     HAVING count(*) > 0
     UNION ALL
     SELECT 'client_certificate_expired', client_dn,

@@ -9,8 +9,9 @@
  * interrupted itself.  Memory that the work needs goes with the child, and if
  * OpenSSL crashes, the child is all that does.
  *
- * The child is no process of the server's: it has no shared memory, takes no
- * signal but SIGKILL, writes to nothing but a pipe, and leaves by _exit().
+ * The child is no process of the server's: it detaches the main shared memory,
+ * uses nothing else that it shares with the backend but a pipe, takes no signal
+ * but SIGKILL, and leaves by _exit().
  *
  *-------------------------------------------------------------------------
  */

@@ -188,6 +188,13 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, int flags)
 #define pgtls_max_backends()	MaxBackends
 #endif
 
+/* 17: event triggers that fire on login; whether the database has any */
+#if PG_VERSION_NUM >= 170000
+#define pgtls_has_login_triggers()	(MyDatabaseHasLoginEventTriggers)
+#else
+#define pgtls_has_login_triggers()	(false)
+#endif
+
 /* 16: fmgr.h declares _PG_init() */
 #if PG_VERSION_NUM < 160000
 extern PGDLLEXPORT void _PG_init(void);

@@ -251,7 +251,13 @@ make_item(X509 *cert, X509_CRL *crl)
 {
 	FileItem   *item = palloc0(sizeof(FileItem));
 	unsigned char *der = NULL;
-	int			len = cert != NULL ? i2d_X509(cert, &der) : i2d_X509_CRL(crl, &der);
+	int			len;
+
+	/* what a TRUSTED CERTIFICATE says of trust is part of it */
+	if (cert != NULL)
+		len = X509_trusted(cert) ? i2d_X509_AUX(cert, &der) : i2d_X509(cert, &der);
+	else
+		len = i2d_X509_CRL(crl, &der);
 
 	if (len <= 0)
 		pgtls_out_of_memory();
@@ -391,9 +397,9 @@ static FileItem *
 read_block(const char *name, const unsigned char *data, long len, bool crls, char **problem)
 {
 	const unsigned char *p = data;
+	bool		trusted = strcmp(name, PEM_STRING_X509_TRUSTED) == 0;
 	bool		is_cert = strcmp(name, PEM_STRING_X509) == 0 ||
-		strcmp(name, PEM_STRING_X509_OLD) == 0 ||
-		strcmp(name, PEM_STRING_X509_TRUSTED) == 0;
+		strcmp(name, PEM_STRING_X509_OLD) == 0 || trusted;
 
 	if (!is_cert && !(crls && strcmp(name, PEM_STRING_X509_CRL) == 0))
 		return NULL;
@@ -413,7 +419,8 @@ read_block(const char *name, const unsigned char *data, long len, bool crls, cha
 	}
 	if (is_cert)
 	{
-		X509	   *cert = d2i_X509(NULL, &p, len);
+		X509	   *cert = trusted ? d2i_X509_AUX(NULL, &p, len) :
+			d2i_X509(NULL, &p, len);
 
 		if (cert != NULL)
 			return make_item(cert, NULL);

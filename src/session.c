@@ -526,9 +526,16 @@ static void
 transaction_ended(XactEvent event, void *arg)
 {
 	static bool begun = false;
+	static bool triggers_fired = false;
 
 	if (event != XACT_EVENT_COMMIT || begun)
 		return;
+	/* login event triggers come in a transaction of their own, and may refuse */
+	if (pgtls_has_login_triggers() && !triggers_fired)
+	{
+		triggers_fired = true;	/* by the next commit */
+		return;
+	}
 	begun = true;
 	note_session(MyProcPort, &get_slot(MyProcNumber)->info);
 }
@@ -782,6 +789,7 @@ pgtls_session_due_verdicts(DueVerdicts *due)
 	int64		generation = pgtls_reload_current_generation();
 	uint32		crl_changes = pgtls_reload_current_crl_changes();
 	TimestampTz changed_at = pgtls_reload_changed_at();
+	bool		seen = pgtls_reload_is_seen();
 	SessionKey *keys;
 	TimestampTz now;
 
@@ -796,6 +804,8 @@ pgtls_session_due_verdicts(DueVerdicts *due)
 		TimestampTz since;
 
 		due->unkept += keys[i].chain == PGTLS_NO_CHAIN;
+		if (!seen)
+			continue;			/* nobody will judge it */
 		if (verdict->generation != generation || verdict->crl_changes != crl_changes)
 		{
 			due->outdated++;

@@ -828,9 +828,13 @@ sub _look_for_crashes
 {
 	my ($self, $postmaster, $signal) = @_;
 	my @names = split ' ', $Config::Config{sig_name};
-	my %ends = _slurp($self->logfile, $self->{examined}) =~ /\(PID (\d+)\) was terminated by signal (\d+)/g;
+	my $log = _slurp($self->logfile, $self->{examined});
+	my %ends = $log =~ /\(PID (\d+)\) was terminated by signal (\d+)/g;
 
 	$self->{examined} = $self->log_mark;
+	# a child of a backend, whose process ID is not told; tests send it SIGKILL
+	push @crashes, "a child of a backend of server $self->{name} was ended by SIG$names[$1]"
+	  if $log =~ /DETAIL:  child process was terminated by signal (4|6|7|8|11)\b/;
 	$ends{$postmaster} = $signal if $signal;
 	foreach my $pid (sort { $a <=> $b } keys %ends)
 	{

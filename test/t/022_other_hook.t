@@ -64,6 +64,14 @@ subtest 'the other module forgets us' => sub {
 	is($c->query('SELECT ok FROM pg_tls_check()', unix => 1), 't', 'dry run');
 	my (undef, undef, $err) = $c->psql('SELECT pg_tls_reload()', unix => 1);
 	like($err, qr/ERROR:  the outcome of a reload cannot be known\nDETAIL:  Another module.*\nHINT:/, 'reload');
+
+	# After a reload that nobody sees, a verdict is not known, and nobody waits for it.
+	my $s = $c->session(cert => 'alice');
+	$c->reload;
+	ok($c->poll_query('SELECT count(*) FROM pg_stat_tls WHERE client_certificate AND acceptable IS NULL', 1, unix => 1), 'no verdict then');
+	is($c->query('SELECT verdicts_pending, verdicts_pending_since IS NULL FROM pg_tls_status', unix => 1), '0|t', '... nor a pending one');
+	is($c->query(q{SELECT object, finding ~ 'another module' FROM pg_tls_findings WHERE code = 'session_not_judged'}, unix => 1), 'ssl|t', '... which is a finding');
+	$s->close;
 	$c->stop;
 };
 

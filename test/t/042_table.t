@@ -321,7 +321,7 @@ sub column
 			else
 			{
 				same($error, $answer->{error}, $server, "$where: the error of the view and of the handshake");
-				same($chain eq 'valid' && ($crl eq 'good' || $crl eq 'not_checked') ? "$chain $crl" : '', '', "$where: a reason");
+				same($chain eq 'valid' && ($crl eq 'good' || $crl eq 'not_checked') ? "$chain $crl" : '', '', $server, "$where: a reason");
 			}
 		}
 	}

@@ -91,6 +91,20 @@ subtest 'refused after authentication' => sub {
 	is(q1(q{SELECT count(*) FROM pg_tls_findings WHERE object IN ('nobody', 'limited', 'plain')}), 0, 'nor found');
 
 	my %conn = (host => '127.0.0.1', cert => 'carol');
+	SKIP:
+	{
+		skip 'login event triggers came with PostgreSQL 17', 3 if TlsCluster->pg_version < 17;
+		$c->query($_, unix => 1) for (
+			q{CREATE FUNCTION gate() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN IF session_user = 'plain' THEN RAISE 'not you'; END IF; END$$},
+			'CREATE EVENT TRIGGER gate ON login EXECUTE FUNCTION gate()');
+		like(($c->psql('SELECT 1', %conn, user => 'plain'))[2], qr/not you/, 'an event trigger refuses');
+		is($seen->(), '|', '... and that is not counted');
+		$c->query('ALTER EVENT TRIGGER gate DISABLE', unix => 1);
+		$c->query('SELECT 1', %conn, user => 'plain');
+		is($seen->(), 'plain|plain1', 'a trigger that lets in');
+		$c->query($_, unix => 1) for 'DROP EVENT TRIGGER gate', 'DROP FUNCTION gate';
+		q1('SELECT pg_stat_tls_reset()');
+	}
 	$c->query('SELECT 1; SELECT 2', %conn, user => 'plain') for 1 .. 2;
 	is($seen->(), 'plain|plain2', 'a session is counted once, whatever it does');
 	my $s = $c->session(%conn, user => 'plain');

@@ -110,6 +110,18 @@ for ([qw(localhost t)], [qw(LOCALHOST t)], [qw(db.example.com t)], [qw(a.db.exam
 like(($c->psql(q{SELECT pg_tls_server_matches('')}, unix => 1))[2], qr/ERROR: +host name must not be empty/, 'no host name');
 is($s->query('SELECT pg_tls_server_matches(NULL) IS NULL'), 't', 'NULL');
 
+# What a TRUSTED CERTIFICATE says is a difference, though the certificate be the same.
+
+{
+	my $ca = slurp($c->tls('ca.crt'));
+	my $trusted = sub { return scalar `openssl x509 -in '@{[ $pki->crt('root') ]}' -trustout @_` };
+
+	spew($c->tls('ca.crt'), $trusted->('-addreject', 'clientAuth'));
+	file_is('ca', 'changed', 'a CA that is not to be trusted for clients');
+	spew($c->tls('ca.crt'), $ca);
+	file_is('ca', 'current', 'the CA again');
+}
+
 # Other contents: certificate first, then its key.
 
 my %old = map { $_ => slurp($c->tls($setting{$_}[1])) } qw(cert key ca crl);
