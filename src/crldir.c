@@ -13,7 +13,7 @@
  * session that was ended for it is lost.  So
  *
  * - the verifier looks, too, before and after it judges.  What it found counts
- *	 only if both looks saw what the monitor had seen for a while; and
+ *	 only if both looks saw the same, if possible for a while; and
  * - a session that was acceptable is not refused until nothing has changed for
  *	 a longer time, or all passes in such a time have refused it.  The reason
  *	 makes no difference: where a CRL is missing, an older one may count.
@@ -40,6 +40,7 @@
 #include "cell.h"
 #include "compat.h"
 #include "crldir.h"
+#include "judge.h"
 #include "reload.h"
 #include "uptime.h"
 
@@ -54,7 +55,10 @@
 #define REFUSAL_TIME	(10 * USECS_PER_SEC)
 #endif
 
-/* Where they never rest for so long, verdicts are counted as pending. */
+/* So often the verifier looks before it takes what there is. */
+#define MAX_LOOKS		10
+
+/* Where they never rest for so long, verdicts are reached all the same. */
 #define MAX_WAIT		USECS_PER_MINUTE
 
 /* How often all are judged if a directory cannot be listed. */
@@ -67,6 +71,7 @@ typedef struct CrlDirView
 {
 	uint64		state;			/* 0 for no directory */
 	bool		settled;		/* it was counted */
+	int64		unsettled_since;	/* if not */
 	int64		still_since;	/* when it was first seen */
 	int64		counted_at;		/* when the last change was counted, or the
 								 * first one since then was seen */
@@ -221,12 +226,11 @@ add_directory(uint64 hash, const char *path, bool *unlisted)
 	uint64		files = 0;
 
 	hash = hash_bytes_extended((const unsigned char *) path, strlen(path), hash);
-	hash = add_name(hash, AT_FDCWD, path);
 	dir = opendir(path);
 	if (dir == NULL)
 	{
 		*unlisted = *unlisted || (errno != ENOENT && errno != ENOTDIR);
-		return hash;
+		return add_name(hash, AT_FDCWD, path);
 	}
 	while (errno = 0, (entry = readdir(dir)) != NULL)
 	{
@@ -281,7 +285,7 @@ pgtls_crldir_look(long *timeout)
 	if (state != view.state)
 	{
 		if (view.settled)
-			view.counted_at = now;
+			view.unsettled_since = view.counted_at = now;
 		view.settled = false;
 		view.state = state;
 		view.still_since = now;
@@ -290,9 +294,13 @@ pgtls_crldir_look(long *timeout)
 	if (!view.settled && (state == 0 || now - view.still_since >= SETTLE_TIME))
 		view.settled = count = true;
 	else if (view.settled && unlisted && now - view.counted_at >= UNLISTED_INTERVAL)
+	{
+		/* for all we know, it has just changed */
+		view.still_since = now;
 		count = true;
+	}
 	else if (!view.settled && now - view.counted_at >= MAX_WAIT)
-		count = true;			/* verdicts are pending, and said to be */
+		count = true;
 	if (count)
 		view.counted_at = now;
 	pgtls_cell_write(&shared->view_changecount, &shared->view, &view, sizeof(view));
@@ -312,8 +320,9 @@ pgtls_crldir_has_to_wait(long *timeout)
 	CrlDirHold	held;
 	int64		now = pgtls_uptime();
 
+	/* where files never rest, the verifier looks for a moment by itself */
 	if (!shared->view.settled)
-		return true;
+		return now - shared->view.unsettled_since < MAX_WAIT;
 	/* what has changed since may end the wait */
 	if (!pgtls_cell_read(&shared->hold_changecount, &shared->hold, &held, sizeof(held)) ||
 		held.until <= now || held.still_since != shared->view.still_since)
@@ -328,7 +337,11 @@ pgtls_crldir_has_to_wait(long *timeout)
  * ----------------------------------------------------------------
  */
 
-/* Before the first session is judged. */
+/*
+ * Before the first session is judged.  What the monitor saw is compared with
+ * what there is.  If that has changed since, perhaps as the monitor has given
+ * way, wait until it has settled, but not for ever.
+ */
 void
 pgtls_crldir_begin_pass(void)
 {
@@ -337,9 +350,20 @@ pgtls_crldir_begin_pass(void)
 
 	strlcpy(pass_list, pgtls_reload_inherited_crl_dir(), sizeof(pass_list));
 	state = look(pass_list, &unlisted);
-	if (!pgtls_cell_read(&shared->view_changecount, &shared->view, &pass_view, sizeof(pass_view)) ||
-		state != pass_view.state)
-		pass_view.settled = state == 0; /* no directory any more */
+	if (!pgtls_cell_read(&shared->view_changecount, &shared->view, &pass_view, sizeof(pass_view)))
+		memset(&pass_view, 0, sizeof(pass_view));
+	for (int i = 0; i < MAX_LOOKS && !pgtls_judge_stop && state != 0; i++)
+	{
+		if (state != pass_view.state)
+		{
+			pass_view.state = state;
+			pass_view.still_since = pgtls_uptime();
+		}
+		else if (pgtls_uptime() - pass_view.still_since >= SETTLE_TIME)
+			break;
+		pg_usleep(SETTLE_TIME);
+		state = look(pass_list, &unlisted);
+	}
 	pass_view.state = state;
 	hold.still_since = pass_view.still_since;
 	hold.until = pass_view.still_since + REFUSAL_TIME;
@@ -354,7 +378,7 @@ pgtls_crldir_end_pass(void)
 {
 	bool		unlisted;
 
-	return pass_view.settled && look(pass_list, &unlisted) == pass_view.state;
+	return look(pass_list, &unlisted) == pass_view.state;
 }
 
 /*

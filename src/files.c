@@ -1524,7 +1524,22 @@ pgtls_files_changed(uint64 *contents)
 	return buf.len > 0 ? buf.data : NULL;
 }
 
-/* Whether a file on disk has something of the same name: a CA, or a CRL of it. */
+static bool
+has_same_key(X509 *a, X509 *b)
+{
+	unsigned char digest_a[EVP_MAX_MD_SIZE];
+	unsigned char digest_b[EVP_MAX_MD_SIZE];
+	unsigned int len;
+
+	return X509_pubkey_digest(a, EVP_sha256(), digest_a, &len) &&
+		X509_pubkey_digest(b, EVP_sha256(), digest_b, &len) &&
+		memcmp(digest_a, digest_b, len) == 0;
+}
+
+/*
+ * Whether a file on disk has something that may take the place of an item: a CA of
+ * the same name and key, or a CRL of the same CA.
+ */
 static bool
 has_counterpart(const TlsFile *file, const FileItem *item)
 {
@@ -1539,7 +1554,8 @@ has_counterpart(const TlsFile *file, const FileItem *item)
 
 		if (other->on_disk && other->path == file->path &&
 			X509_NAME_cmp(item->cert != NULL ? X509_get_subject_name(other->cert) :
-						  X509_CRL_get_issuer(other->crl), name) == 0)
+						  X509_CRL_get_issuer(other->crl), name) == 0 &&
+			(item->cert == NULL || has_same_key(item->cert, other->cert)))
 			return true;
 	}
 	return false;

@@ -111,7 +111,9 @@ pgtls_judge_sessions(SSL_CTX *context, int64 generation, uint32 crl_changes,
 	{
 		const Verdict *verdict = &keys[i].verdict;
 
-		if (scope == JUDGE_ALL || verdict->generation != generation ||
+		/* what cannot be judged again had better keep the verdict it has */
+		if ((scope == JUDGE_ALL && keys[i].chain != PGTLS_NO_CHAIN) ||
+			verdict->generation != generation ||
 			verdict->crl_changes != crl_changes ||
 			pgtls_session_due_at(&keys[i], now) <= now)
 			keys[due++] = keys[i];

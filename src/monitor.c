@@ -27,7 +27,7 @@
 #include "postgres.h"
 
 #include <signal.h>
-#include <sys/time.h>
+#include <unistd.h>
 
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
@@ -428,10 +428,15 @@ end_turn(int code, Datum arg)
 	pg_atomic_write_u32(&shared->verifier_pid, 0);
 }
 
+/*
+ * Each signal gets the verifier out of one file that it waits for.  A stop of the
+ * server sends but one, so have others follow.
+ */
 static void
 stop_verifier(int signo)
 {
 	pgtls_judge_stop = true;
+	(void) alarm(1);
 }
 
 /*
@@ -507,6 +512,7 @@ void
 pgtls_verifier_main(Datum arg)
 {
 	pgtls_monitor_catch(SIGTERM, stop_verifier);
+	pgtls_monitor_catch(SIGALRM, stop_verifier);
 	BackgroundWorkerUnblockSignals();
 	if (shared != NULL)			/* else another library than the one preloaded */
 		verify_sessions();
@@ -661,7 +667,8 @@ start_workers(long *timeout)
 		idle = false;
 		if (start_task(&watch, Int32GetDatum(task)))
 			pgtls_watch_started(task);
-		else if (lacks_slot(&watch, now) && shared->stand_in == STAND_IN_FOR_NOBODY)
+		else if (lacks_slot(&watch, now) && shared->stand_in == STAND_IN_FOR_NOBODY &&
+				 !verifier_wanted && !pgtls_watch_is_running())
 		{
 			pgtls_watch_started(task);
 			shared->watch_task = task;
@@ -734,29 +741,24 @@ monitor_exit(int code, Datum arg)
 
 /*
  * Do, in the standing worker, what a worker was wanted for that found no slot.
- * There is nobody to end it if it takes too long, so it has itself interrupted,
- * again and again, as by the monitor.
+ * There is nobody to end it if it takes too long, so it has itself interrupted.
  */
 static void
 stand_in(StandIn role)
 {
 	void		(*stop) (int signo) = role == STAND_IN_FOR_VERIFIER ?
 		stop_verifier : pgtls_answer_terminate;
-	struct itimerval timer;
 
 	pgtls_answer_exit_code = 1;
 	pgtls_monitor_catch(SIGTERM, stop);
 	pgtls_monitor_catch(SIGALRM, stop);
-	memset(&timer, 0, sizeof(timer));
-	timer.it_value.tv_sec = WORKER_LIMIT / USECS_PER_SEC;
-	timer.it_interval.tv_sec = 1;
-	(void) setitimer(ITIMER_REAL, &timer, NULL);
+	(void) alarm(WORKER_LIMIT / USECS_PER_SEC);
 	BackgroundWorkerUnblockSignals();
 
 	if (role == STAND_IN_FOR_VERIFIER)
 		verify_sessions();
 	else
-		pgtls_watch_run(shared->watch_task);
+		pgtls_watch_run(shared->watch_task, true);
 }
 
 /* Read the save file, unless that has been done, or it was reset since. */

@@ -63,6 +63,9 @@
 /* How many attempts are remembered. */
 #define HISTORY_SIZE	128
 
+/* Of how many changes it is remembered when they were. */
+#define NUM_CHANGE_TIMES	64
+
 /* Bound of the server's message, in bytes. */
 #define ERROR_SIZE		1024
 
@@ -157,7 +160,14 @@ typedef struct ReloadShared
 	 * might have read.  Incremented by the monitor.
 	 */
 	pg_atomic_uint32 crl_changes;
-	pg_atomic_uint64 crl_changed_at;	/* when that was, a TimestampTz */
+
+	/*
+	 * When the last generations were loaded (written by the postmaster), and
+	 * the last changes of ssl_crl_dir found (by the monitor), each at its
+	 * number modulo NUM_CHANGE_TIMES; TimestampTz.
+	 */
+	pg_atomic_uint64 generation_at[NUM_CHANGE_TIMES];
+	pg_atomic_uint64 crl_changed_at[NUM_CHANGE_TIMES];
 
 	/* Cells that the postmaster writes. */
 	uint32		state_changecount;
@@ -276,6 +286,9 @@ commit_pending(bool now)
 	state.pending = 0;
 	loaded_context = pending_context;
 	pending_context = NULL;
+	if (shared != NULL)
+		pg_atomic_write_u64(&shared->generation_at[state.generation % NUM_CHANGE_TIMES],
+							(uint64) state.loaded_at);
 	publish(attempt);
 }
 
@@ -565,7 +578,11 @@ pgtls_reload_shmem_init(void *area, bool found)
 	{
 		memset(s, 0, sizeof(ReloadShared));
 		pg_atomic_init_u32(&s->crl_changes, crl_changes + 1);
-		pg_atomic_init_u64(&s->crl_changed_at, (uint64) DT_NOBEGIN);
+		for (int i = 0; i < NUM_CHANGE_TIMES; i++)
+		{
+			pg_atomic_init_u64(&s->generation_at[i], (uint64) state.loaded_at);
+			pg_atomic_init_u64(&s->crl_changed_at[i], (uint64) GetCurrentTimestamp());
+		}
 		pg_atomic_init_u32(&s->requests, state.attempts == 0 ? 0 :
 						   history[history_index(state.attempts)].request);
 		pg_atomic_init_u32(&s->watch_requests, state.attempts == 0 ? 0 :
@@ -660,21 +677,47 @@ pgtls_reload_current_crl_changes(void)
 void
 pgtls_reload_count_crl_change(void)
 {
-	pg_atomic_write_u64(&shared->crl_changed_at, (uint64) GetCurrentTimestamp());
+	uint32		next = pg_atomic_read_u32(&shared->crl_changes) + 1;	/* only we add */
+
+	pg_atomic_write_u64(&shared->crl_changed_at[next % NUM_CHANGE_TIMES],
+						(uint64) GetCurrentTimestamp());
 	pg_atomic_fetch_add_u32(&shared->crl_changes, 1);
 }
 
-/* When the configuration or ssl_crl_dir last changed.  For any process. */
-TimestampTz
-pgtls_reload_changed_at(void)
+/* The first change after this one; of many, one of the last that are remembered. */
+static TimestampTz
+change_after(pg_atomic_uint64 *times, uint64 known, uint64 current)
 {
+	uint64		next = known < current ? known + 1 : current;
+
+	if (current - next >= NUM_CHANGE_TIMES)
+		next = current - NUM_CHANGE_TIMES + 1;
+	return (TimestampTz) pg_atomic_read_u64(&times[next % NUM_CHANGE_TIMES]);
+}
+
+/*
+ * When what is in force changed first after a verdict by this configuration and
+ * this state of ssl_crl_dir.  For any process.
+ */
+TimestampTz
+pgtls_reload_changed_after(int64 generation, uint32 crl_changes)
+{
+	uint32		current_changes = pgtls_reload_current_crl_changes();
+	TimestampTz result = DT_NOEND;
 	LoadState	s;
 
 	if (shared == NULL ||
 		!pgtls_cell_read(&shared->state_changecount, &shared->state, &s,
 						 offsetof(LoadState, settings)))
-		return DT_NOEND;
-	return Max(s.loaded_at, (TimestampTz) pg_atomic_read_u64(&shared->crl_changed_at));
+		return result;
+	if (s.loaded == 0 || generation > s.generation)
+		result = s.loaded_at;	/* TLS was turned off */
+	else if (generation != s.generation)
+		result = change_after(shared->generation_at, generation, s.generation);
+	if (crl_changes != current_changes)
+		result = Min(result, change_after(shared->crl_changed_at, crl_changes,
+										  current_changes));
+	return result;
 }
 
 /* The ssl_crl_dir of the configuration in force, an empty string for none. */

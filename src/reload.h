@@ -20,7 +20,7 @@ extern int64 pgtls_reload_current_generation(void);
 extern uint32 pgtls_reload_crl_changes(void);
 extern uint32 pgtls_reload_current_crl_changes(void);
 extern void pgtls_reload_count_crl_change(void);
-extern TimestampTz pgtls_reload_changed_at(void);
+extern TimestampTz pgtls_reload_changed_after(int64 generation, uint32 crl_changes);
 extern uint32 pgtls_reload_request(bool watch);
 extern void pgtls_reload_crl_dir(char *dir, Size size);
 extern bool pgtls_reload_is_seen(void);

@@ -774,8 +774,9 @@ pgtls_session_due_at(const SessionKey *key, TimestampTz now)
 	TimestampTz judged_all_at = pgtls_monitor_judged_all_at();
 	TimestampTz checked_at = key->verdict.checked_at;
 
-	/* what cannot be judged again had better keep the verdict it has */
-	if (checked_at > now && key->chain != PGTLS_NO_CHAIN)
+	if (key->chain == PGTLS_NO_CHAIN)
+		return key->verdict.recheck_at; /* it had better keep what it has */
+	if (checked_at > now)
 		return now;
 	if (checked_at < judged_all_at && judged_all_at <= now)
 		return Min(judged_all_at, key->verdict.recheck_at);
@@ -788,7 +789,6 @@ pgtls_session_due_verdicts(DueVerdicts *due)
 {
 	int64		generation = pgtls_reload_current_generation();
 	uint32		crl_changes = pgtls_reload_current_crl_changes();
-	TimestampTz changed_at = pgtls_reload_changed_at();
 	bool		seen = pgtls_reload_is_seen();
 	SessionKey *keys;
 	TimestampTz now;
@@ -809,7 +809,7 @@ pgtls_session_due_verdicts(DueVerdicts *due)
 		if (verdict->generation != generation || verdict->crl_changes != crl_changes)
 		{
 			due->outdated++;
-			since = changed_at;
+			since = pgtls_reload_changed_after(verdict->generation, verdict->crl_changes);
 		}
 		else
 		{

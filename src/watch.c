@@ -31,6 +31,7 @@
 
 #include "common/hashfn.h"
 #include "libpq/libpq.h"
+#include "port/atomics.h"
 #include "postmaster/postmaster.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -159,6 +160,7 @@ typedef struct WatchState
 typedef struct WatchShared
 {
 	WatchState	state;			/* the monitor's */
+	pg_atomic_uint32 pid;		/* of the worker that runs, 0 for none */
 	WatchOutcome outcome;		/* of the last comparison */
 	uint64		reloaded_contents;	/* of the files for the last reload */
 	int64		reloaded_generation;	/* what was in force before that */
@@ -196,7 +198,10 @@ pgtls_watch_shmem_init(void *area, bool found)
 	shared = area;
 	state = &shared->state;
 	if (!found)
+	{
 		memset(shared, 0, sizeof(WatchShared));
+		pg_atomic_init_u32(&shared->pid, 0);
+	}
 }
 
 static uint64
@@ -588,7 +593,6 @@ compare_files(bool may_complain, bool may_hold_less)
 		return OUTCOME_DONE;
 	hold_less = pgtls_files_hold_less();
 	advice = list_concat(pgtls_files_advice(), pgtls_files_advice_on_strength());
-	pgtls_check_command_limit = COMMAND_LIMIT;
 	pgtls_check_make(CHECK_FILES, &result);
 	if (pgtls_answer_unwanted)
 		return OUTCOME_NONE;
@@ -667,11 +671,36 @@ compare_files(bool may_complain, bool may_hold_less)
 	return OUTCOME_RELOADED;
 }
 
-/* Do a task, in the worker or in the monitor's stead; the caller then exits. */
-void
-pgtls_watch_run(int task)
+static void
+end_turn(int code, Datum arg)
 {
+	uint32		me = MyProcPid;
+
+	(void) pg_atomic_compare_exchange_u32(&shared->pid, &me, 0);
+}
+
+/* Does any worker run, be it one that a former monitor has started? */
+bool
+pgtls_watch_is_running(void)
+{
+	return pg_atomic_read_u32(&shared->pid) != 0;
+}
+
+/*
+ * Do a task, in the worker or in the monitor's stead; the caller then exits.
+ * Nothing is done if another one runs: then the monitor tries again.
+ */
+void
+pgtls_watch_run(int task, bool standing_in)
+{
+	uint32		nobody = 0;
+
 	MemoryContextSwitchTo(TopMemoryContext);
+	if (!pg_atomic_compare_exchange_u32(&shared->pid, &nobody, MyProcPid))
+		return;
+	on_shmem_exit(end_turn, (Datum) 0);
+	/* nothing else is done in the monitor's stead meanwhile */
+	pgtls_check_command_limit = standing_in ? Min(COMMAND_LIMIT, 5) : COMMAND_LIMIT;
 	if (task & TASK_EXPIRY)
 		warn_of_ends();
 	if (task & TASK_COMPARE)
@@ -685,6 +714,6 @@ pgtls_watch_main(Datum arg)
 	pgtls_monitor_catch(SIGTERM, pgtls_answer_terminate);
 	BackgroundWorkerUnblockSignals();
 	if (shared != NULL)			/* else another library than the one preloaded */
-		pgtls_watch_run(DatumGetInt32(arg));
+		pgtls_watch_run(DatumGetInt32(arg), false);
 	proc_exit(0);
 }

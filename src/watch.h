@@ -20,9 +20,10 @@ extern bool pgtls_watch_is_due(TimestampTz now, int interval, TimestampTz *next)
 extern bool pgtls_watch_is_outdated(TimestampTz now);
 extern int	pgtls_watch_task(void);
 extern void pgtls_watch_started(int task);
+extern bool pgtls_watch_is_running(void);
 
 /* For the worker, and who stands in for it. */
-extern void pgtls_watch_run(int task);
+extern void pgtls_watch_run(int task, bool standing_in);
 
 extern PGDLLEXPORT void pgtls_watch_main(Datum arg);
 

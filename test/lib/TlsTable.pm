@@ -24,7 +24,7 @@ for each cell what a server does, see F<test/t/042_table.t>.
 use strict;
 use warnings;
 
-use File::Path qw(make_path remove_tree);
+use File::Path qw(make_path);
 use IPC::Run ();
 use MIME::Base64 qw(decode_base64 encode_base64);
 
@@ -609,19 +609,20 @@ sub write_files
 	spew("$dir/server.key", slurp($self->{pki}->key($cert)));
 	chmod 0600, "$dir/server.key";
 	spew("$dir/ca.pem", $ca, $more_ca // '') if defined $ca;
-	remove_tree("$dir/crls");
-	make_path("$dir/crls");
+	# another one each time: where the change cannot be loaded, the last stays in force
+	my $crls = "$dir/crls." . ++$self->{written};
+	make_path($crls);
 	my $in_dir = { in => scalar @crls, half => @crls / 2 }->{ $change->{dir} || '' } // 0;
 	my @in_file = splice @crls, $in_dir;
 
-	spew("$dir/crls/$self->{hash}{$_->[0]}.r" . $number{ $_->[0] }++, $_->[1]) for @crls;
+	spew("$crls/$self->{hash}{$_->[0]}.r" . $number{ $_->[0] }++, $_->[1]) for @crls;
 	spew("$dir/crl.pem", map { $_->[1] } @in_file);
 	return (
 		ssl_cert_file => "$dir/server.crt",
 		ssl_key_file => "$dir/server.key",
 		ssl_ca_file => defined $ca ? "$dir/ca.pem" : '',
 		ssl_crl_file => @in_file ? "$dir/crl.pem" : '',
-		ssl_crl_dir => $change->{dir} ? "$dir/crls" : undef,
+		ssl_crl_dir => $change->{dir} ? $crls : undef,
 		ssl_ciphers => 'ALL:@SECLEVEL=0',
 		$groups => undef,
 		ssl_min_protocol_version => undef,
