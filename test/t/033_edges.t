@@ -209,7 +209,7 @@ subtest 'a full arena, and a CRL that is replaced' => sub {
 	is($acceptable, 4, 'all acceptable');
 	ok($c->poll_query("SELECT now() > '$end'::timestamptz + interval '1 s'", 't', unix => 1), 'the old CRL has ended');
 	my $now = $admin->query('SELECT clock_timestamp()');
-	spew("$crls/other", 'x');    # and something makes the verifier run
+	spew("$crls/00000000.r0", 'x');    # and something makes the verifier run
 	ok($c->poll_query("SELECT count(*) > 0 FROM pg_stat_tls WHERE checked_at > '$now'", 't', unix => 1), 'all are looked at again');
 	is(scalar(grep { $_->alive } @sessions), 4, 'nobody was ended');
 	is($admin->query('SELECT count(*) FROM pg_stat_tls WHERE NOT acceptable'), 0, 'nor said to be refused');

@@ -274,7 +274,7 @@ subtest 'postgres_fdw and dblink' => sub {
 		my $port = $to->port;
 		my ($chain, $key) = ($pki->chain('fdw'), $pki->key('fdw'));
 		my $s = $other->session(cert => 'bob', user => 'postgres');
-		my $own = $s->query('SELECT * FROM pg_tls_session()');
+		my $own = $s->query(q{SELECT to_jsonb(s) - 'checked_at' FROM pg_tls_session() s});
 
 		$s->query("CREATE SERVER $name FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'localhost', port '$port', dbname 'postgres',"
 			  . " sslmode 'verify-full', sslrootcert '$dir/pki/ca.pem', sslcrl '$dir/pki/crls.pem', gssencmode 'disable');"
@@ -304,7 +304,7 @@ subtest 'postgres_fdw and dblink' => sub {
 		is(q1($to, 'SELECT reason, subject_dn IS NULL, pid <> ' . $s->pid . ' FROM pg_tls_handshake_failures LIMIT 1'),
 			'client_rejected_certificate|t|t', '... of the server that it came to');
 		is(q1($other, $failures), $to == $other ? $there + 2 : $here, 'and of no other');
-		is($s->query('SELECT * FROM pg_tls_session()'), $own, 'its own session is described as before');
+		is($s->query(q{SELECT to_jsonb(s) - 'checked_at' FROM pg_tls_session() s}), $own, 'its own session is described as before');
 		is($s->query('SELECT ok FROM pg_tls_check()'), 't', 'dry run');
 		is($s->query('SELECT count(*) FROM pg_tls_client_chain()'), 2, 'what its own client sent');
 	}
