@@ -105,7 +105,7 @@ typedef struct CrlDirShared
 static CrlDirShared *shared = NULL; /* NULL without preloading */
 
 /* The verifier's, of its pass. */
-static char pass_list[MAXPGPATH];
+static char pass_list[PGTLS_CRL_DIR_SIZE];
 static CrlDirView pass_view;
 static CrlDirHold hold;
 
@@ -274,7 +274,7 @@ void
 pgtls_crldir_look(long *timeout)
 {
 	CrlDirView	view = shared->view;	/* which only we write */
-	char		list[MAXPGPATH];
+	char		list[PGTLS_CRL_DIR_SIZE];
 	int64		now = pgtls_uptime();
 	bool		unlisted;
 	bool		count = false;

@@ -51,6 +51,7 @@
 #include "reload.h"
 #include "save.h"
 #include "session.h"
+#include "uptime.h"
 #include "watch.h"
 
 /* While something is to be done that cannot be done yet, try so often. */
@@ -531,8 +532,8 @@ typedef struct Task
 	const char *name;
 	const char *function;
 	BackgroundWorkerHandle *handle; /* NULL if it does not run */
-	TimestampTz start;
-	TimestampTz no_slot_since;	/* 0 unless it waits for a slot */
+	int64		start;			/* pgtls_uptime() */
+	int64		no_slot_since;	/* likewise; 0 unless it waits for a slot */
 } Task;
 
 static Task verifier = {"pg_tls verifier", "pgtls_verifier_main", NULL, 0, 0};
@@ -553,7 +554,7 @@ is_running(Task *task)
 		return false;
 	if (GetBackgroundWorkerPid(task->handle, &pid) != BGWH_STOPPED)
 	{
-		if (GetCurrentTimestamp() > task->start + WORKER_LIMIT)
+		if (pgtls_uptime() - task->start > WORKER_LIMIT)
 			TerminateBackgroundWorker(task->handle);
 		return true;
 	}
@@ -575,20 +576,20 @@ start_task(Task *task, Datum arg)
 	{
 		task->handle = NULL;
 		if (task->no_slot_since == 0)
-			task->no_slot_since = GetCurrentTimestamp();
+			task->no_slot_since = pgtls_uptime();
 		return false;
 	}
-	task->start = GetCurrentTimestamp();
+	task->start = pgtls_uptime();
 	task->no_slot_since = 0;
 	return true;
 }
 
 /* Has a worker waited for a slot for so long that the monitor gives way? */
 static bool
-lacks_slot(const Task *task, TimestampTz now)
+lacks_slot(const Task *task)
 {
 	return task->no_slot_since != 0 &&
-		(now >= task->no_slot_since + SLOT_PATIENCE || now < task->no_slot_since);
+		pgtls_uptime() - task->no_slot_since >= SLOT_PATIENCE;
 }
 
 /* Have the standing worker do something else when it is started next. */
@@ -637,7 +638,7 @@ start_workers(long *timeout)
 		idle = false;
 		/* one that has failed, or was never forked, would fail again at once */
 		if (pg_atomic_read_u64(&shared->passes) != verifier_passes ||
-			now >= verifier.start + RETRY_INTERVAL * INT64CONST(1000) || now < verifier.start)
+			pgtls_uptime() - verifier.start >= RETRY_INTERVAL * INT64CONST(1000))
 		{
 			uint64		passes = pg_atomic_read_u64(&shared->passes);
 
@@ -646,7 +647,7 @@ start_workers(long *timeout)
 				verifier_wanted = false;
 				verifier_passes = passes;
 			}
-			else if (lacks_slot(&verifier, now) &&
+			else if (lacks_slot(&verifier) &&
 					 pg_atomic_read_u32(&shared->verifier_pid) == 0)
 				give_way(&verifier, STAND_IN_FOR_VERIFIER);
 		}
@@ -667,7 +668,7 @@ start_workers(long *timeout)
 		idle = false;
 		if (start_task(&watch, Int32GetDatum(task)))
 			pgtls_watch_started(task);
-		else if (lacks_slot(&watch, now) && shared->stand_in == STAND_IN_FOR_NOBODY &&
+		else if (lacks_slot(&watch) && shared->stand_in == STAND_IN_FOR_NOBODY &&
 				 !verifier_wanted && !pgtls_watch_is_running())
 		{
 			pgtls_watch_started(task);
@@ -720,8 +721,8 @@ look_for_due_verdicts(bool reloading, long *timeout)
 	next = Min(due.next, (TimestampTz) pg_atomic_read_u64(&shared->next_change));
 	if (next == DT_NOEND)
 		return;
-	if (verifier.start <= now)
-		next = Max(next, verifier.start + CLOCK_INTERVAL);
+	if (verifier.start != 0)
+		next = Max(next, now + verifier.start + CLOCK_INTERVAL - pgtls_uptime());
 	if (next <= now)
 		verifier_wanted = true;
 	else

@@ -12,6 +12,9 @@
 
 #include "ossl.h"
 
+/* Size of the ssl_crl_dir that is remembered; what is longer is cut. */
+#define PGTLS_CRL_DIR_SIZE	8192
+
 extern void pgtls_reload_install_hooks(void);
 extern Size pgtls_reload_shmem_size(void);
 extern void pgtls_reload_shmem_init(void *area, bool found);
