@@ -145,7 +145,14 @@ subtest 'stuck' => sub {
 	ok($c->poll_query("SELECT monitor_pid <> $monitor FROM pg_tls_status", 't', unix => 1), 'its monitor is another');
 	ok($c->poll_until(sub { !grep { $_ == $stuck } verifiers($c) }), 'the verifier is ended all the same');
 
+	# nor is a shutdown held up
+	ok($c->poll_until(sub { verifiers($c) }), 'another one waits');
+	ok($c->stop, 'the server stops');
 	unlink map { "$crls/$hash.r$_" } 0 .. 2;
+	spew("$crls/$hash.r0", $crl{good});
+	$c->start;
+	$s = $c->session(cert => 'good');
+	unlink "$crls/$hash.r0";
 	spew("$crls/$hash.r0", $crl{revoked});
 	ok($c->poll_query('SELECT verdicts_pending FROM pg_tls_status', '0', unix => 1), 'and sessions are judged again');
 	is(verdict($c, $s), 't|valid', '... rightly');
@@ -344,6 +351,9 @@ subtest 'no worker at all' => sub {
 		$c->reload;
 		ok($c->poll_query('SELECT generation, verdicts_pending, verdicts_pending_since = loaded_at FROM pg_tls_status', '2|1|t', unix => 1),
 			'the verdict is pending');
+		$c->reload;
+		ok($c->poll_query('SELECT generation, verdicts_pending, verdicts_pending_since < loaded_at FROM pg_tls_status', '3|1|t', unix => 1),
+			'... since the first change, not the last');
 		is(verdict($c, $victim), 't|valid', '... and as it was');
 		ok($c->poll_query(q{SELECT severity FROM pg_tls_findings WHERE code = 'verdicts_pending'}, 'critical', unix => 1, timeout => 180),
 			'after a minute this is a finding');

@@ -267,6 +267,12 @@ subtest 'a list' => sub {
 	like($admin->query($files), qr/\|current\|directory "\Q$data\E\/nowhere" does not exist/, 'which pg_tls_files says');
 	like($findings->(), qr/^file_problem\|ssl_crl_dir$/, '... the findings, too');
 	like($warnings->(), qr/^could not access directory "nowhere" of "ssl_crl_dir": No such file or directory$/, '... and pg_tls_check');
+	$c->set_conf({ ssl_crl_dir => join ':', (map { 'nowhere' . ('x' x 90) . $_ } 1 .. 15), 'crls', 'crls.b' });
+	is($admin->query('SELECT ok FROM pg_tls_reload()'), 't', 'loaded');
+	spew("$crls.b/$hash{int}.r0", $revoked{int});
+	agrees($s, 'f', 'at the end of a long list', @deep);
+	spew("$crls.b/$hash{int}.r0", $empty{int});
+	agrees($s, 't', '... and again', @deep);
 	$c->set_conf({ ssl_crl_dir => ':' });
 	is($admin->query('SELECT ok FROM pg_tls_reload()'), 't', 'loaded');
 	agrees($s, 'f', 'a list of nothing', @deep);
@@ -312,6 +318,38 @@ subtest 'copies one after the other' => sub {
 	waitpid $writer, 0;
 	is(scalar(grep { $_->alive } @sessions), 3, 'nobody was ended');
 };
+
+# Other files come and go all the time, and the CRL of another CA is renewed
+# again and again: who is revoked is ended even so, also without a worker slot.
+foreach my $slots (8, 2)
+{
+	subtest "a directory that never rests, max_worker_processes = $slots" => sub {
+		start("restless$slots", undef, conf => { 'pg_tls.invalid_sessions' => 'terminate', max_worker_processes => $slots });
+		my $victim = $c->session(@good);
+		my $other = $c->session(@deep);
+		my $writer = fork // die;
+
+		if ($writer == 0)
+		{
+			my $stop = 0;
+			local $SIG{TERM} = sub { $stop = 1 };
+			for (my $n = 1; !$stop; $n++)
+			{
+				spew("$crls/new", $empty{third});
+				$n % 10 ? unlink "$crls/new" : rename "$crls/new", "$crls/$hash{third}.r0";
+				select undef, undef, undef, 0.15;
+			}
+			require POSIX;
+			POSIX::_exit(0);
+		}
+		spew("$crls/root.new", $revoked{root});
+		rename "$crls/root.new", "$crls/$hash{root}.r0" or die;
+		ok($c->poll_until(sub { !$victim->alive }), 'the revoked one is ended');
+		ok($other->alive, 'no other is');
+		kill 'TERM', $writer;
+		waitpid $writer, 0;
+	};
+}
 
 # A writer that takes its time: nobody is ended, whose certificate is good.
 my $held = qr/pg_tls waits before it refuses \d+ session/;

@@ -230,6 +230,9 @@ subtest 'what is worse than what is served' => sub {
 subtest 'half a bundle' => sub {
 	my $less = qr/LOG: +TLS files have changed, but hold less than what is loaded\n.*DETAIL: +Changed: (.*)\.\n/;
 	my ($root, $second, $int) = map { slurp($pki->crt($_)) } qw(root second int);
+	my $namesakes = TlsPKI->new("$dir/namesakes");
+	$namesakes->ca('root', not_after => 800 * $DAY);
+	my $namesake = slurp($namesakes->crt('root'));
 	my ($root_crl, $second_crl) = map { slurp($pki->crl_path($_)) } qw(root second);
 	my $newer = slurp($pki->crl('root', out => "$dir/newer.crl", next_update => 90 * $DAY));
 	my $load = sub {
@@ -242,6 +245,7 @@ subtest 'half a bundle' => sub {
 	};
 	my @stories = (
 		[ 'CAs', 'ca.crt', "$root$second", $root, "$root$second$int" ],
+		[ 'another key for the name of a CA', 'ca.crt', "$root$second", "$second$namesake", "$second$namesake$root" ],
 		[ 'other CAs first', 'ca.crt', "$root$second", "$root$int", "$root$int$second" ],
 		[ 'a chain', 'server.crt', slurp($pki->chain('deep')), slurp($pki->crt('deep')), slurp($pki->chain('deep')) . $root ],
 		[ 'CRLs', 'crl.pem', "$root_crl$second_crl$newer", "$root_crl$second_crl", "$root_crl$second_crl$newer" . slurp($pki->crl('root', out => "$dir/third.crl", next_update => 90 * $DAY)) ]);
