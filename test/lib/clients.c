@@ -16,6 +16,7 @@
  * do not differ by chance (its certificates, which ones it wants, extensions).
  */
 #include <arpa/inet.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -198,10 +199,18 @@ send_startup(SSL *ssl, const char *user, const char *name)
 	(void) SSL_write(ssl, packet, len);
 }
 
-/* Print what comes of it. */
-static void
-run(int port, int keep, const char *name, const char *file, const char *version)
+/*
+ * Print what comes of it.  With TLS 1.3 a client is done before the server has
+ * seen its certificate, and what it sends to a server that has refused it may
+ * destroy the alert that is on its way.  So with "pause", in milliseconds, wait
+ * for one before anything is sent.  Returns 0, having printed nothing, if the
+ * connection was lost without an alert and "last" is 0.
+ */
+static int
+run(int port, int keep, const char *name, const char *file, const char *version,
+	int pause, int last)
 {
+	struct pollfd ready = {.events = POLLIN};
 	static unsigned char body[20000];
 	SSL_CTX    *ctx = find_context(file);
 	SSL		   *ssl = ctx != NULL ? SSL_new(ctx) : NULL;
@@ -228,6 +237,9 @@ run(int port, int keep, const char *name, const char *file, const char *version)
 	{
 		if (SSL_connect(ssl) == 1)
 		{
+			ready.fd = fd;
+			if (pause > 0)
+				(void) poll(&ready, 1, pause);
 			send_startup(ssl, keep ? "postgres" : "nobody_else", name);
 			while ((type = read_message(ssl, body, sizeof(body))) != 0)
 			{
@@ -262,6 +274,12 @@ run(int port, int keep, const char *name, const char *file, const char *version)
 		if (strcmp(outcome, "in") == 0 && !sent_certificate)
 			strcpy(detail, "without certificate");
 	}
+	if (strcmp(outcome, "lost") == 0 && !last)
+	{
+		SSL_free(ssl);
+		close(fd);
+		return 0;
+	}
 	printf("%s\t%s\t%s\t%d\t%d\t%s %s\t%d\t%016llx\n", name, outcome, detail, local_port(fd), pid,
 		   SSL_get_version(ssl), SSL_get_cipher_name(ssl),
 		   SSL_get_peer_cert_chain(ssl) ? sk_X509_num(SSL_get_peer_cert_chain(ssl)) : 0, hash);
@@ -270,10 +288,11 @@ done:
 	fflush(stdout);
 	/* what is kept is left as it is until this process ends */
 	if (keep && pid != 0)
-		return;
+		return 1;
 	SSL_free(ssl);
 	if (fd >= 0)
 		close(fd);
+	return 1;
 }
 
 int
@@ -292,7 +311,9 @@ main(int argc, char **argv)
 	{
 		if (sscanf(line, "%9s %199s %999s %9s", command, name, file, version) != 4)
 			return 2;
-		run(atoi(argv[1]), strcmp(command, "keep") == 0, name, file, version);
+		for (int pause = 0; !run(atoi(argv[1]), strcmp(command, "keep") == 0, name, file, version,
+								 pause, pause > 1000); pause = 10 * pause + 200)
+			;
 	}
 	return 0;
 }

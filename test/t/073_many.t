@@ -161,7 +161,8 @@ sub lines_in_the_log
 	$s->query('CREATE EXTENSION pg_tls');
 
 	load_cas($c, $s, @soon[ 0 .. 2 ]);
-	is_deeply([ map { s/ ends at.*//r } @{ warnings_since($c, 0) } ],
+	# in the order that OpenSSL has them in
+	is_deeply([ sort map { s/ ends at.*//r } @{ warnings_since($c, 0) } ],
 		[ map { qq{CA certificate "/CN=soon 0000$_"} } 1 .. 3 ], 'a few: a line each');
 	load_cas($c, $s, @soon[ 0 .. 3 ]);
 	is(scalar @{ warnings_since($c, 0) }, 4, 'one more: a line more');
@@ -169,7 +170,7 @@ sub lines_in_the_log
 	my $told = warnings_since($c, 0);
 
 	is(scalar @$told, 11, 'many: ten lines, and one more');
-	like($told->[10], qr/^CA certificate "\/CN=soon 00011" ends at [0-9: +-]+ \(and 289 more\)$/, 'which counts the others');
+	like($told->[10], qr/^CA certificate "\/CN=soon \d{5}" ends at [0-9: +-]+ \(and 289 more\)$/, 'which counts the others');
 	like($c->log_text, qr/\(and 289 more\)\n.*HINT: +The view pg_tls_findings shows all of them/, 'and says where to look');
 	is($s->query(q{SELECT count(*) FROM pg_tls_findings WHERE code = 'ca_expiring'}), 300, 'and there they are');
 
@@ -189,7 +190,9 @@ sub lines_in_a_day
 	my $variant = TlsBuild->new("$dir/hours", '-DPGTLS_TEST_HOUR=1000000');
 	my $c = TlsCluster->new(name => 'hours', preload => $variant->library, ssl => 1, pki => $pki,
 		ca => $pki->crt('root'), crl => undef, conf => { 'pg_tls.watch_interval' => '100ms', 'pg_tls.watch_files' => 'off' });
-	my $days = sub { scalar grep { /"\/CN=soon 00001"/ } @{ warnings_since($c, 0) } };
+	# each day has one line for nearly all, after ten
+	my $nearly_all = qr/\(and 2\d\d more\)$/;
+	my $days = sub { scalar grep { $_ =~ $nearly_all } @{ warnings_since($c, 0) } };
 	my $n = 0;
 
 	$c->start;
@@ -207,7 +210,7 @@ sub lines_in_a_day
 	}, timeout => 180), 'many reloads, and a third day');
 
 	my @lines = @{ warnings_since($c, 0) };
-	my @begins = grep { $lines[$_] =~ /"\/CN=soon 00001"/ } 0 .. $#lines;
+	my @begins = map { $_ - 10 } grep { $lines[$_] =~ $nearly_all } 0 .. $#lines;
 
 	for my $day (0, 1)
 	{
