@@ -154,12 +154,12 @@ index_names(STACK_OF(X509_OBJECT) *objects, Lookup **cas, Lookup **crls)
 
 		if (ca != NULL)
 		{
-			key = pgtls_certificate_name_key(X509_get_subject_name(ca));
+			key = pgtls_lookup_name_key(X509_get_subject_name(ca));
 			pgtls_lookup_add(*cas, &key, ca);
 		}
 		else if (crl != NULL)
 		{
-			key = pgtls_certificate_name_key(X509_CRL_get_issuer(crl));
+			key = pgtls_lookup_name_key(X509_CRL_get_issuer(crl));
 			pgtls_lookup_add(*crls, &key, crl);
 		}
 	}
@@ -169,7 +169,7 @@ index_names(STACK_OF(X509_OBJECT) *objects, Lookup **cas, Lookup **crls)
 static X509 *
 find_issuer(const Lookup *cas, X509 *cert)
 {
-	uint32		key = pgtls_certificate_name_key(X509_get_issuer_name(cert));
+	uint32		key = pgtls_lookup_name_key(X509_get_issuer_name(cert));
 	ListCell   *lc;
 
 	foreach(lc, pgtls_lookup_find(cas, &key))
@@ -184,7 +184,7 @@ find_issuer(const Lookup *cas, X509 *cert)
 static bool
 is_ca(const Lookup *cas, X509 *cert)
 {
-	uint32		key = pgtls_certificate_name_key(X509_get_subject_name(cert));
+	uint32		key = pgtls_lookup_name_key(X509_get_subject_name(cert));
 	ListCell   *lc;
 
 	foreach(lc, pgtls_lookup_find(cas, &key))
@@ -338,7 +338,7 @@ static List *
 advise_on_ca(List *list, X509 *ca, const Lookup *crls, const char *crl_dir,
 			 TimestampTz now)
 {
-	uint32		key = pgtls_certificate_name_key(X509_get_subject_name(ca));
+	uint32		key = pgtls_lookup_name_key(X509_get_subject_name(ca));
 	ListCell   *lc;
 	char	   *name;
 

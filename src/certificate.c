@@ -1260,16 +1260,6 @@ pgtls_certificate_name(const X509_NAME *name)
 }
 
 /*
- * A number to look a name up by: names that are equal by X509_NAME_cmp() have
- * the same, and others may.
- */
-uint32
-pgtls_certificate_name_key(const X509_NAME *name)
-{
-	return (uint32) X509_NAME_hash(unconstify(X509_NAME *, name));
-}
-
-/*
  * Copy a text to a buffer of this size, an empty one for NULL.  If it has to
  * be cut that is at a character, and an ellipsis (U+2026) stands at the end.
  */

@@ -100,7 +100,6 @@ extern bool pgtls_certificate_name_field(const X509_NAME *name,
 extern bool pgtls_certificate_self_signed(X509 *cert);
 extern bool pgtls_certificate_matches_host(X509 *cert, const char *host);
 extern char *pgtls_certificate_name(const X509_NAME *name);
-extern uint32 pgtls_certificate_name_key(const X509_NAME *name);
 extern void pgtls_certificate_cut(char *to, size_t size, const char *utf8);
 extern bool pgtls_certificate_escape(BIO *out, const char *text, int len,
 									 bool double_backslash);

@@ -699,13 +699,13 @@ find_loaded_crls(const X509_NAME *issuer)
 
 			if (crl == NULL)
 				continue;
-			key = pgtls_certificate_name_key(X509_CRL_get_issuer(crl));
+			key = pgtls_lookup_name_key(X509_CRL_get_issuer(crl));
 			pgtls_lookup_add(loaded, &key, crl);
 		}
 		if (objects != NULL)
 			pgtls_ossl_store_objects_free(objects);
 	}
-	key = pgtls_certificate_name_key(issuer);
+	key = pgtls_lookup_name_key(issuer);
 	return pgtls_lookup_find(loaded, &key);
 }
 
@@ -741,7 +741,7 @@ has_hash_name(const FileItem *item)
 	CrlName		name;
 
 	return item->crl != NULL && parse_crl_name(item->name, &name) &&
-		name.hash == pgtls_certificate_name_key(X509_CRL_get_issuer(item->crl));
+		name.hash == pgtls_lookup_name_key(X509_CRL_get_issuer(item->crl));
 }
 
 /* Whether a CRL is where connections look for it. */
@@ -856,7 +856,7 @@ read_unlisted_dir(List *found, const char *dir)
 
 		if (ca == NULL)
 			continue;
-		hash = pgtls_certificate_name_key(X509_get_subject_name(ca));
+		hash = pgtls_lookup_name_key(X509_get_subject_name(ca));
 		if (pgtls_lookup_find(seen, &hash) != NIL)
 			continue;
 		pgtls_lookup_add(seen, &hash, ca);
@@ -1170,12 +1170,12 @@ index_name(FileItem *item)
 	pgtls_answer_check();
 	if (item->cert != NULL)
 	{
-		key = pgtls_certificate_name_key(X509_get_subject_name(item->cert));
+		key = pgtls_lookup_name_key(X509_get_subject_name(item->cert));
 		pgtls_lookup_add(cas_by_subject, &key, item);
 	}
 	else if (item->crl != NULL && !item->misnamed)
 	{
-		key = pgtls_certificate_name_key(X509_CRL_get_issuer(item->crl));
+		key = pgtls_lookup_name_key(X509_CRL_get_issuer(item->crl));
 		pgtls_lookup_add(crls_by_issuer, &key, item);
 	}
 }
@@ -1369,7 +1369,7 @@ item_problem(FileKind kind, const FileItem *item, const Lookup *advice)
 static bool
 find_crl(const FileItem *ca)
 {
-	uint32		key = pgtls_certificate_name_key(X509_get_subject_name(ca->cert));
+	uint32		key = pgtls_lookup_name_key(X509_get_subject_name(ca->cert));
 	ListCell   *lc;
 
 	foreach(lc, pgtls_lookup_find(crls_by_issuer, &key))
@@ -1545,7 +1545,7 @@ has_counterpart(const TlsFile *file, const FileItem *item)
 {
 	const X509_NAME *name = item->cert != NULL ? X509_get_subject_name(item->cert) :
 		X509_CRL_get_issuer(item->crl);
-	uint32		key = pgtls_certificate_name_key(name);
+	uint32		key = pgtls_lookup_name_key(name);
 	ListCell   *lc;
 
 	foreach(lc, pgtls_lookup_find(item->cert != NULL ? cas_by_subject : crls_by_issuer, &key))
@@ -1604,7 +1604,7 @@ pgtls_files_hold_less(void)
 static void
 find_crl_issuer(X509_CRL *crl, bool *has_issuer, bool *verified)
 {
-	uint32		name = pgtls_certificate_name_key(X509_CRL_get_issuer(crl));
+	uint32		name = pgtls_lookup_name_key(X509_CRL_get_issuer(crl));
 	ListCell   *lc;
 
 	*has_issuer = false;

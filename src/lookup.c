@@ -14,6 +14,7 @@
 #include "utils/hsearch.h"
 
 #include "lookup.h"
+#include "pg_tls.h"
 
 struct Lookup
 {
@@ -55,4 +56,21 @@ pgtls_lookup_find(const Lookup *lookup, const void *key)
 	char	   *entry = hash_search(lookup->table, key, HASH_FIND, NULL);
 
 	return entry != NULL ? *(List **) (entry + lookup->list_offset) : NIL;
+}
+
+/*
+ * A number to look a name up by: names that are equal by X509_NAME_cmp() have
+ * the same, and others may.  Raises an error if memory ran out.
+ */
+uint32
+pgtls_lookup_name_key(const X509_NAME *name)
+{
+	uint32		key;
+
+	pgtls_ossl_watch_memory();
+	key = (uint32) X509_NAME_hash(unconstify(X509_NAME *, name));
+	/* OpenSSL has no other sign of a failure */
+	if (key == 0 && pgtls_ossl_out_of_memory())
+		pgtls_out_of_memory();
+	return key;
 }
