@@ -238,9 +238,8 @@ run(int port, int keep, const char *name, const char *file, const char *version,
 		if (SSL_connect(ssl) == 1)
 		{
 			ready.fd = fd;
-			if (pause > 0)
-				(void) poll(&ready, 1, pause);
-			send_startup(ssl, keep ? "postgres" : "nobody_else", name);
+			if (pause == 0 || poll(&ready, 1, pause) == 0)
+				send_startup(ssl, keep ? "postgres" : "nobody_else", name);
 			while ((type = read_message(ssl, body, sizeof(body))) != 0)
 			{
 				if (type == 'E')
