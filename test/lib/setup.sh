@@ -50,6 +50,16 @@ host_packages=(
 	libclang-rt-dev     # ... its library, and the sanitizers
 )
 
+# Where the host's own packages of Debian come from, or PG_TLS_MIRROR.
+debian_mirror() {
+	local mirror=${PG_TLS_MIRROR:-}
+	if [ ! "$mirror" ]; then
+		mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+			sed -n 's,/debian/*$,/debian,p' | sort -u | sed -n 1p) || :
+	fi
+	echo "$mirror"
+}
+
 # What the metapackage of the distribution depends on.
 default_major() {
 	{ apt-cache show postgresql 2>/dev/null || :; } |
