@@ -2,39 +2,61 @@
 
 MODULE_big = pg_tls
 OBJS = \
-	src/advice.o \
-	src/answer.o \
-	src/certificate.o \
-	src/chain.o \
-	src/check.o \
-	src/child.o \
-	src/crl.o \
-	src/crldir.o \
-	src/describe.o \
-	src/files.o \
-	src/handshake.o \
-	src/inventory.o \
-	src/judge.o \
-	src/lookup.o \
-	src/monitor.o \
-	src/ossl.o \
-	src/path.o \
-	src/pem.o \
 	src/pg_tls.o \
-	src/prepare.o \
-	src/reload.o \
-	src/row.o \
-	src/save.o \
-	src/session.o \
-	src/signature.o \
-	src/verify.o \
-	src/watch.o
+	src/hooks.o \
+	src/work/monitor.o \
+	src/work/save.o \
+	src/work/status.o \
+	src/work/watch.o \
+	src/rehearsal/advice.o \
+	src/rehearsal/contents.o \
+	src/rehearsal/dryrun.o \
+	src/rehearsal/findings.o \
+	src/rehearsal/reload.o \
+	src/client/chain.o \
+	src/client/due.o \
+	src/client/failure.o \
+	src/client/inventory.o \
+	src/client/judge.o \
+	src/client/reason.o \
+	src/client/session.o \
+	src/client/slot.o \
+	src/client/verifier.o \
+	src/server/crlchange.o \
+	src/server/crldir.o \
+	src/server/fileviews.o \
+	src/server/history.o \
+	src/server/inspect.o \
+	src/server/item.o \
+	src/server/load.o \
+	src/server/prepare.o \
+	src/server/reloads.o \
+	src/x509/certificate.o \
+	src/x509/certificate_sql.o \
+	src/x509/crl.o \
+	src/x509/extension.o \
+	src/x509/hostname.o \
+	src/x509/name.o \
+	src/x509/pem.o \
+	src/x509/signature.o \
+	src/x509/verdict.o \
+	src/x509/verify.o \
+	src/x509/verify_sql.o \
+	src/base/child.o \
+	src/base/error.o \
+	src/base/lookup.o \
+	src/base/ossl.o \
+	src/base/preload.o \
+	src/base/row.o \
+	src/base/text.o \
+	src/base/wake.o \
+	src/base/worker.o
 PGFILEDESC = "pg_tls - see, check and reload TLS"
 
 # may be built elsewhere: make -f /path/to/pg_tls/Makefile
 top := $(dir $(firstword $(MAKEFILE_LIST)))
 ifneq ($(top),./)
-$(shell mkdir -p src)
+$(shell mkdir -p $(sort $(dir $(OBJS))))
 endif
 
 EXTENSION = pg_tls
@@ -43,7 +65,8 @@ EXTVERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(top)pg_tls.c
 # complete ones and updates; doc/release.md tells how they come about
 DATA = $(notdir $(wildcard $(top)pg_tls--*.sql))
 
-PG_CPPFLAGS = -DPGTLS_VERSION='"$(EXTVERSION)"'
+# files name each other from src/ on
+PG_CPPFLAGS = -I$(top)src -DPGTLS_VERSION='"$(EXTVERSION)"'
 SHLIB_LINK = -lssl -lcrypto
 
 # needs a running server with shared_preload_libraries = 'pg_tls'
@@ -59,4 +82,4 @@ $(error pg_tls needs a PostgreSQL server that was built with OpenSSL, and the on
 endif
 
 # PGXS has no dependency tracking in packaged builds
-$(OBJS): $(wildcard $(top)src/*.h) $(top)pg_tls.control
+$(OBJS): $(wildcard $(top)src/*.h $(top)src/*/*.h) $(top)pg_tls.control

@@ -13,27 +13,29 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
-#include "advice.h"
-#include "chain.h"
-#include "compat.h"
-#include "crldir.h"
-#include "handshake.h"
-#include "inventory.h"
-#include "monitor.h"
-#include "ossl.h"
-#include "pg_tls.h"
-#include "prepare.h"
-#include "reload.h"
-#include "save.h"
-#include "session.h"
-#include "signature.h"
-#include "watch.h"
+#include "base/compat.h"
+#include "base/ossl.h"
+#include "base/preload.h"
+#include "base/wake.h"
+#include "client/chain.h"
+#include "client/due.h"
+#include "client/failure.h"
+#include "client/inventory.h"
+#include "client/slot.h"
+#include "client/verifier.h"
+#include "hooks.h"
+#include "rehearsal/advice.h"
+#include "server/crlchange.h"
+#include "server/load.h"
+#include "server/prepare.h"
+#include "work/monitor.h"
+#include "work/save.h"
+#include "work/watch.h"
 
 PG_MODULE_MAGIC_EXT(.name = "pg_tls", .version = PGTLS_VERSION);
 
 static shmem_request_hook_type prev_shmem_request = NULL;
 static shmem_startup_hook_type prev_shmem_startup = NULL;
-static bool preloaded = false;
 
 /* Each area in turn, large ones last. */
 static const struct
@@ -42,13 +44,16 @@ static const struct
 	Size		(*size) (void);
 	void		(*init) (void *area, bool found);
 }			areas[] = {
-	{"pg_tls reloads", pgtls_reload_shmem_size, pgtls_reload_shmem_init},
-	{"pg_tls ssl_crl_dir", pgtls_crldir_shmem_size, pgtls_crldir_shmem_init},
+	{"pg_tls loads", pgtls_load_shmem_size, pgtls_load_shmem_init},
+	{"pg_tls ssl_crl_dir", pgtls_crlchange_shmem_size, pgtls_crlchange_shmem_init},
+	{"pg_tls wake", pgtls_wake_shmem_size, pgtls_wake_shmem_init},
 	{"pg_tls monitor", pgtls_monitor_shmem_size, pgtls_monitor_shmem_init},
+	{"pg_tls due", pgtls_due_shmem_size, pgtls_due_shmem_init},
+	{"pg_tls verifier", pgtls_verifier_shmem_size, pgtls_verifier_shmem_init},
 	{"pg_tls watch", pgtls_watch_shmem_size, pgtls_watch_shmem_init},
-	{"pg_tls handshakes", pgtls_handshake_shmem_size, pgtls_handshake_shmem_init},
+	{"pg_tls failures", pgtls_failure_shmem_size, pgtls_failure_shmem_init},
 	{"pg_tls inventory", pgtls_inventory_shmem_size, pgtls_inventory_shmem_init},
-	{"pg_tls sessions", pgtls_session_shmem_size, pgtls_session_shmem_init},
+	{"pg_tls sessions", pgtls_slot_shmem_size, pgtls_slot_shmem_init},
 	{"pg_tls chains", pgtls_chain_shmem_size, pgtls_chain_shmem_init},
 };
 
@@ -60,7 +65,7 @@ shmem_request(void)
 
 	for (int i = 0; i < (int) lengthof(areas); i++)
 		RequestAddinShmemSpace(areas[i].size());
-	RequestNamedLWLockTranche("pg_tls", PGTLS_NUM_LOCKS);
+	pgtls_preload_request_locks();
 }
 
 /* Runs in the postmaster, at start and after a crash of a backend. */
@@ -79,39 +84,6 @@ shmem_startup(void)
 		areas[i].init(area, found);
 	}
 	LWLockRelease(AddinShmemInitLock);
-}
-
-void
-pgtls_require_preload(void)
-{
-	if (!preloaded)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("pg_tls must be loaded via \"shared_preload_libraries\""),
-				 errhint("Add pg_tls to the setting \"shared_preload_libraries\" and restart the server.")));
-}
-
-void
-pgtls_out_of_memory(void)
-{
-	ERR_clear_error();
-	ereport(ERROR,
-			(errcode(ERRCODE_OUT_OF_MEMORY),
-			 errmsg("out of memory")));
-}
-
-/*
- * Why OpenSSL failed just now; a constant.  Raises an error if it was for lack
- * of memory, for which nobody's input is to be blamed.  Empties the queue.
- */
-const char *
-pgtls_failure_reason(void)
-{
-	const char *reason = pgtls_ossl_reason();
-
-	if (pgtls_ossl_out_of_memory())
-		pgtls_out_of_memory();
-	return reason;
 }
 
 /* Refuse to work with another libssl than the one we were built with. */
@@ -141,24 +113,22 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 
-	pgtls_chain_define_settings();
-	pgtls_advice_define_settings();
-	pgtls_handshake_define_settings();
-	pgtls_inventory_define_settings();
-	pgtls_save_define_settings();
-	pgtls_monitor_define_settings();
 	pgtls_prepare_define_settings();
-	pgtls_signature_define_settings();
+	pgtls_chain_define_settings();
+	pgtls_failure_define_settings();
+	pgtls_inventory_define_settings();
+	pgtls_verifier_define_settings();
+	pgtls_advice_define_settings();
+	pgtls_monitor_define_settings();
 	pgtls_watch_define_settings();
+	pgtls_save_define_settings();
 	MarkGUCPrefixReserved("pg_tls");
 
 	pgtls_install_shmem_request(shmem_request, prev_shmem_request);
 	prev_shmem_startup = shmem_startup_hook;
 	shmem_startup_hook = shmem_startup;
 
-	pgtls_reload_install_hooks();
-	pgtls_session_install_hooks();
-	pgtls_handshake_install_hooks();
+	pgtls_hooks_install();
 	pgtls_monitor_register();
-	preloaded = true;
+	pgtls_preload_succeeded();
 }

@@ -19,8 +19,12 @@
 #include <arpa/inet.h>
 #include <openssl/x509v3.h>
 
-#include "certificate.h"
-#include "crl.h"
+#include "base/text.h"
+#include "x509/certificate.h"
+#include "x509/crl.h"
+#include "x509/extension.h"
+#include "x509/hostname.h"
+#include "x509/name.h"
 
 int			LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 size_t		LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
@@ -93,7 +97,7 @@ check_text(const char *text, bool lines)
 	{
 		char		cut[64];
 
-		pgtls_certificate_cut(cut, size, text);
+		pgtls_text_cut(cut, size, text);
 		require(strlen(cut) < size && is_utf8((unsigned char *) cut), "cut well", cut);
 	}
 }
@@ -135,7 +139,7 @@ check_escape(const uint8_t *data, size_t size)
 	char	   *text;
 	long		len;
 
-	require(pgtls_certificate_escape(bio, (const char *) data, size, true), "escaped", NULL);
+	require(pgtls_text_escape(bio, (const char *) data, size, true), "escaped", NULL);
 	len = BIO_get_mem_data(bio, &text);
 	require(is_escaped(text, len, data, size), "can be undone", NULL);
 	BIO_write(bio, "", 1);
@@ -308,7 +312,7 @@ check_value(X509_EXTENSION *extension, const char *text)
 static void
 check_name(const X509_NAME *name)
 {
-	char	   *text = pgtls_certificate_name(name);
+	char	   *text = pgtls_name_text(name);
 
 	check_text(text, false);
 	OPENSSL_free(text);
@@ -316,7 +320,7 @@ check_name(const X509_NAME *name)
 	{
 		const X509_NAME_ENTRY *entry = X509_NAME_get_entry(name, i);
 
-		require(pgtls_certificate_name_field(name, X509_NAME_ENTRY_get_object(entry), &text) &&
+		require(pgtls_name_field(name, X509_NAME_ENTRY_get_object(entry), &text) &&
 				text != NULL, "a value", NULL);
 		check_text(text, false);
 		OPENSSL_free(text);
@@ -354,18 +358,18 @@ check_certificate(X509 *cert)
 	{
 		CertExtension extension;
 
-		require(pgtls_certificate_read_extension(cert, i, &extension), "an extension", NULL);
+		require(pgtls_extension_read(cert, i, &extension), "an extension", NULL);
 		check_text(extension.oid, false);
 		check_text(extension.name, false);
 		check_text(extension.value, true);
 		check_value((X509_EXTENSION *) X509_get_ext(cert, i), extension.value);
-		pgtls_certificate_free_extension(&extension);
+		pgtls_extension_free(&extension);
 	}
 	check_name(X509_get_subject_name(cert));
 
-	(void) pgtls_certificate_matches_host(cert, "localhost");
-	(void) pgtls_certificate_matches_host(cert, "127.0.0.1");
-	require(!pgtls_certificate_matches_host(cert, "no such host"), "another host", NULL);
+	(void) pgtls_hostname_matches(cert, "localhost");
+	(void) pgtls_hostname_matches(cert, "127.0.0.1");
+	require(!pgtls_hostname_matches(cert, "no such host"), "another host", NULL);
 	check_text(NULL, false);
 }
 

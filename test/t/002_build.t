@@ -26,12 +26,12 @@ sub compile
 	return ($? >> 8, $out);
 }
 
-my ($rc, $out) = compile('src/ossl.o');
+my ($rc, $out) = compile('src/base/ossl.o');
 is($rc, 0, 'compiles') or diag $out;
 
 foreach my $case (
-	[ '-DLIBRESSL_VERSION_NUMBER=0x4000000fL', 'src/ossl.o', 'pg_tls needs OpenSSL; LibreSSL is not supported' ],
-	[ '-DEXEC_BACKEND', 'src/session.o', 'pg_tls needs a server that starts its processes by fork (no EXEC_BACKEND)' ])
+	[ '-DLIBRESSL_VERSION_NUMBER=0x4000000fL', 'src/base/ossl.o', 'pg_tls needs OpenSSL; LibreSSL is not supported' ],
+	[ '-DEXEC_BACKEND', 'src/client/session.o', 'pg_tls needs a server that starts its processes by fork (no EXEC_BACKEND)' ])
 {
 	my ($option, $object, $sentence) = @$case;
 
@@ -40,7 +40,7 @@ foreach my $case (
 	like($out, qr/\Q$sentence\E/, "$option: says why");
 }
 
-($rc, $out) = compile('src/ossl.o', 'with_ssl=no', 'with_openssl=no');
+($rc, $out) = compile('src/base/ossl.o', 'with_ssl=no', 'with_openssl=no');
 isnt($rc, 0, 'a server without OpenSSL');
 like($out, qr/pg_tls needs a PostgreSQL server that was built with OpenSSL, and the one of \S+ was not/, 'make says why');
 

@@ -210,13 +210,13 @@ make($src, 'uninstall', "DESTDIR=$dir/in");
 is_deeply(files('in'), [], 'and takes them away');
 
 # As pg_buildext does it: in another directory, where the sources are not.
-mkdir "$dir/$_" or die for qw(clean clean/src elsewhere);
-system("cp $src/Makefile $src/pg_tls.control $src/pg_tls--*.sql $dir/clean && cp $src/src/*.[ch] $dir/clean/src") == 0
+mkdir "$dir/$_" or die for qw(clean elsewhere);
+system("cp $src/Makefile $src/pg_tls.control $src/pg_tls--*.sql $dir/clean && cp -r $src/src $dir/clean") == 0
   or die;
 my @elsewhere = ("$dir/elsewhere", '-f', "$dir/clean/Makefile", "VPATH=$dir/clean");
 
-make(@elsewhere, 'src/ossl.o');
-ok(-f "$dir/elsewhere/src/ossl.o", 'compiles in another directory');
+make(@elsewhere, 'src/base/ossl.o');
+ok(-f "$dir/elsewhere/src/base/ossl.o", 'compiles in another directory');
 is(make(@elsewhere, '--eval=told: ; @echo $(EXTVERSION) $(sort $(DATA))', 'told'),
 	"$version " . join(' ', sort @scripts) . "\n", 'knows version and scripts there');
 

@@ -299,7 +299,7 @@ sub in_units
 
 # ------------------------------------------------------------ the sources
 
-my %source = map { s{.*/}{}r => decode_utf8(slurp($_)) } glob "$src/src/*.c";
+my %source = map { s{.*/}{}r => decode_utf8(slurp($_)) } glob "$src/src/*.c $src/src/*/*.c";
 
 # A function's body.
 sub body
@@ -364,14 +364,14 @@ subtest 'findings' => sub {
 
 	# Each code that is made is of a known kind, and each kind can come about.
 	my ($made) = $sql =~ /\bfound\(code.*/s ? $& : die $sql;
-	my $c_files = "$source{'advice.c'} $source{'files.c'}";
+	my $c_files = "$source{'advice.c'} $source{'findings.c'} $source{'inspect.c'}";
 	my @codes = (
 		$made =~ /SELECT '(\w+)'::text/g,
 		$c_files =~ /(?:advise\(list|answer_finding\(|->code =)[ ,]*"(\w+)"/g,
 		'dh_params_problem', 'file_problem', 'files_not_checked',
 		map { ("${_}_expired", "${_}_expiring", "${_}_not_yet_valid") } $c_files =~ /advise_on_(?:end|validity)\(list, "(\w+)"/g);
 
-	like($source{'files.c'}, qr/"$_"/, "$_ is in the source") for qw(dh_params_problem file_problem files_not_checked);
+	like($source{'findings.c'}, qr/"$_"/, "$_ is in the source") for qw(dh_params_problem file_problem files_not_checked);
 	is(names(uniq(@codes)), names(keys %kinds), 'the codes that are made');
 };
 
@@ -386,22 +386,23 @@ subtest 'failure reasons' => sub {
 };
 
 subtest 'values' => sub {
-	my ($modes) = body('path.c', 'is_server_mode');
-	my ($triggers) = $source{'reload.c'} =~ /trigger_names\[\] = \{(.*?)\}/s;
+	my ($modes) = body('verify_sql.c', 'is_server_mode');
+	my ($triggers) = $source{'reloads.c'} =~ /trigger_names\[\] = \{(.*?)\}/s;
 	my ($encryptions) = $source{'session.c'} =~ /encryption_names\[\] = \{(.*?)\}/s;
 	my ($reasons) = body('crl.c', 'entry_reason');
-	my @returned = map { [ body(@$_) =~ /return (?:[^;]*?\? )?\(?"[^;]*/g ] } [ 'files.c', 'crl_status' ], [ 'files.c', 'item_state' ];
+	my @returned = map { [ body(@$_) =~ /return (?:[^;]*?\? )?\(?"[^;]*/g ] } [ 'contents.c', 'crl_status' ], [ 'contents.c', 'item_state' ];
 	my %expected = (
 		encryption => [ literals($encryptions) ],
-		chain_status => [ literals(body('verify.c', 'pgtls_verify_chain_status')) ],
-		crl_status => [ literals(body('verify.c', 'pgtls_verify_crl_status')) ],
+		chain_status => [ literals(body('verdict.c', 'pgtls_verdict_chain_status')) ],
+		crl_status => [ literals(body('verdict.c', 'pgtls_verdict_crl_status')) ],
 		'state of a file' => [ uniq(
-			map { literals($_) } body('files.c', 'compare_file') =~ /state = ([^;]*"[^;]*);/g,
-			body('files.c', 'find_file') =~ /state = ([^;]*"[^;]*);/g) ],
+			map { literals($_) } body('inspect.c', 'compare_file') =~ /state = ([^;]*"[^;]*);/g,
+			body('inspect.c', 'find_file') =~ /state = ([^;]*"[^;]*);/g,
+			body('crldir.c', 'pgtls_crldir_find') =~ /state = ([^;]*"[^;]*);/g) ],
 		'state of a certificate or CRL' => [ literals(join ' ', @{ $returned[1] }) ],
-		'status of a CRL' => [ uniq(literals(join ' ', @{ $returned[0] }), body('files.c', 'answer_crl') =~ /put\(record, "(\w+)"\)/g) ],
+		'status of a CRL' => [ uniq(literals(join ' ', @{ $returned[0] }), body('contents.c', 'answer_crl') =~ /put\(record, "(\w+)"\)/g) ],
 		trigger => [ literals($triggers) ],
-		result => [ uniq($source{'handshake.c'} =~ /store_counter\(rsinfo, "(\w+)"/g) ],
+		result => [ uniq($source{'failure.c'} =~ /store_counter\(rsinfo, "(\w+)"/g) ],
 		severity => [ all("SELECT DISTINCT m[1] FROM regexp_matches(pg_get_viewdef('pg_tls_findings'::regclass), '''(critical|warning|info)''', 'g') m") ],
 		mode => [ $modes =~ /strcmp\(mode, "(\w+)"\)/g ],
 		'reason of a revocation' => [ literals($reasons) ]);
@@ -472,7 +473,7 @@ subtest 'errors and messages in the log' => sub {
 	# Details that are handed on.
 	my @details = (
 		messages($source{'pem.c'} =~ s/invalid_input\(input, (?:block->line|input->line|line),/invalid_input(/gr, 'invalid_input'),
-		messages($source{'describe.c'} =~ s/invalid_der\(value, psprintf\(/invalid_der(/gr, 'invalid_der'));
+		messages($source{'certificate_sql.c'} =~ s/invalid_der\(value, psprintf\(/invalid_der(/gr, 'invalid_der'));
 
 	cmp_ok(scalar @details, '>=', 10, 'details that are handed on');
 	is(names($chapters->{Errors} =~ /^`(.*)`$/mg), names(uniq(@details)), '... are those told of');

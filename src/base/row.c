@@ -1,0 +1,378 @@
+/*-------------------------------------------------------------------------
+ *
+ * row.c
+ *	  Rows for SQL, built column by column.
+ *
+ * Inside pg_tls, text is UTF-8: it is written before the session has a
+ * database, and read from databases of any encoding.  Here it becomes valid
+ * text of the current one.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/error.h"
+#include "base/row.h"
+#include "base/text.h"
+
+void
+pgtls_row_begin(Row *row)
+{
+	row->natts = 0;
+}
+
+/*
+ * Raise an error unless the row has the columns that SQL was told of: the
+ * library is new, and the extension's objects are of another version.  An
+ * integer taken for a text would crash the server.
+ */
+static void
+check(const Row *row, TupleDesc tupdesc)
+{
+	bool		same_number = tupdesc->natts == row->natts;
+	int			fitting = 0;
+
+	while (same_number && fitting < row->natts &&
+		   (row->nulls[fitting] ||
+			row->types[fitting] == TupleDescAttr(tupdesc, fitting)->atttypid))
+		fitting++;
+	if (!same_number || fitting < row->natts)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("objects of extension \"pg_tls\" do not fit the loaded library"),
+				 same_number ?
+				 errdetail("The library has type %s in column %d where SQL expects %s.",
+						   format_type_be(row->types[fitting]), fitting + 1,
+						   format_type_be(TupleDescAttr(tupdesc, fitting)->atttypid)) :
+				 errdetail("The library has %d columns where SQL expects %d.",
+						   row->natts, tupdesc->natts),
+				 errhint("Run ALTER EXTENSION pg_tls UPDATE, or restart the server if the library was replaced.")));
+}
+
+/* Add the row to the result of a set-returning function. */
+void
+pgtls_row_store(Row *row, ReturnSetInfo *rsinfo)
+{
+	check(row, rsinfo->setDesc);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
+						 row->values, row->nulls);
+}
+
+/* Make the row the result of a function that returns a single one. */
+Datum
+pgtls_row_return(Row *row, FunctionCallInfo fcinfo)
+{
+	TupleDesc	tupdesc;
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	check(row, tupdesc);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc),
+											 row->values, row->nulls));
+}
+
+static void
+add(Row *row, Oid type, Datum value, bool isnull)
+{
+	Assert(row->natts < PGTLS_MAX_COLUMNS);
+	row->types[row->natts] = type;
+	row->values[row->natts] = value;
+	row->nulls[row->natts] = isnull;
+	row->natts++;
+}
+
+void
+pgtls_row_null(Row *row)
+{
+	add(row, InvalidOid, (Datum) 0, true);
+}
+
+/* A column of another row, whose value lives as long as this one. */
+void
+pgtls_row_copy(Row *row, const Row *from, int column)
+{
+	add(row, from->types[column], from->values[column], from->nulls[column]);
+}
+
+void
+pgtls_row_bool(Row *row, bool value)
+{
+	add(row, BOOLOID, BoolGetDatum(value), false);
+}
+
+void
+pgtls_row_int(Row *row, int32 value)
+{
+	add(row, INT4OID, Int32GetDatum(value), false);
+}
+
+void
+pgtls_row_bigint(Row *row, int64 value)
+{
+	add(row, INT8OID, Int64GetDatum(value), false);
+}
+
+void
+pgtls_row_float(Row *row, float8 value)
+{
+	add(row, FLOAT8OID, Float8GetDatum(value), false);
+}
+
+/*
+ * A numeric of decimal digits.  What fits into 64 bits need not be parsed as a
+ * numeric, which takes several times as long.
+ */
+Datum
+pgtls_make_numeric(const char *decimal)
+{
+	if (strlen(decimal) <= 18)
+		return DirectFunctionCall1(int8_numeric, Int64GetDatum(strtoll(decimal, NULL, 10)));
+	return DirectFunctionCall3(numeric_in, CStringGetDatum(decimal),
+							   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+}
+
+/* An integer of any size in decimal digits; NULL for none. */
+void
+pgtls_row_numeric(Row *row, const char *decimal)
+{
+	if (decimal == NULL)
+		pgtls_row_null(row);
+	else
+		add(row, NUMERICOID, pgtls_make_numeric(decimal), false);
+}
+
+/* A numeric that lives as long as the row. */
+void
+pgtls_row_numeric_in_place(Row *row, void *numeric)
+{
+	add(row, NUMERICOID, PointerGetDatum(numeric), false);
+}
+
+/* A moment; NULL where it is not known (DT_NOBEGIN). */
+void
+pgtls_row_time(Row *row, TimestampTz value)
+{
+	add(row, TIMESTAMPTZOID, TimestampTzGetDatum(value), value == DT_NOBEGIN);
+}
+
+/*
+ * Convert UTF-8 character by character.  What the database's encoding lacks
+ * is written as x509/certificate.c writes what UTF-8 lacks.
+ */
+static text *
+convert_text(const char *utf8, size_t len)
+{
+	Oid			proc = FindDefaultConversionProc(PG_UTF8, GetDatabaseEncoding());
+	const unsigned char *s = (const unsigned char *) utf8;
+	const unsigned char *end = s + len;
+	StringInfoData buf;
+	text	   *result;
+
+	initStringInfo(&buf);
+	while (s < end)
+	{
+		int			n = Min(pg_encoding_mblen(PG_UTF8, (const char *) s), end - s);
+		unsigned char converted[MAX_CONVERSION_GROWTH * 4 + 1];
+
+		if (!IS_HIGHBIT_SET(*s))
+			appendStringInfoChar(&buf, *s);
+		else if (OidIsValid(proc) &&
+				 pgtls_convert_char(proc, GetDatabaseEncoding(), s, n,
+									converted, sizeof(converted)))
+			appendStringInfoString(&buf, (char *) converted);
+		else
+		{
+			for (int i = 0; i < n; i++)
+				appendStringInfo(&buf, "\\%02X", s[i]);
+		}
+		s += n;
+	}
+	result = cstring_to_text_with_len(buf.data, buf.len);
+	pfree(buf.data);
+	return result;
+}
+
+/* Whether UTF-8 is valid text of the database as it is. */
+static bool
+is_text(const char *utf8, size_t len)
+{
+	if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
+		return true;
+	for (size_t i = 0; i < len; i++)
+	{
+		if (IS_HIGHBIT_SET(utf8[i]))
+			return false;
+	}
+	return true;
+}
+
+static Datum
+text_datum(const char *utf8, size_t len)
+{
+	return PointerGetDatum(is_text(utf8, len) ? cstring_to_text_with_len(utf8, len) :
+						   convert_text(utf8, len));
+}
+
+/* Text; NULL for none. */
+void
+pgtls_row_text(Row *row, const char *utf8)
+{
+	if (utf8 == NULL)
+		pgtls_row_null(row);
+	else
+		add(row, TEXTOID, text_datum(utf8, strlen(utf8)), false);
+}
+
+/* The same of a value that lives as long as the row. */
+void
+pgtls_row_text_in_place(Row *row, const text *utf8)
+{
+	const char *data;
+	size_t		len;
+
+	if (utf8 == NULL)
+	{
+		pgtls_row_null(row);
+		return;
+	}
+	data = VARDATA_ANY(utf8);
+	len = VARSIZE_ANY_EXHDR(utf8);
+	add(row, TEXTOID, PointerGetDatum(is_text(data, len) ? utf8 : convert_text(data, len)), false);
+}
+
+/*
+ * A text of the server, whose encoding is not known: it holds names of files,
+ * and was written before there was a database.  What is not valid UTF-8, and
+ * hidden characters, appear as in x509/certificate.h.
+ */
+static Datum
+message_datum(const char *message)
+{
+	BIO		   *bio = BIO_new(BIO_s_mem());
+	Datum		result = (Datum) 0;
+	char	   *data;
+	long		len;
+
+	PG_TRY();
+	{
+		if (bio == NULL ||
+			!pgtls_text_escape(bio, message, strlen(message), false))
+			pgtls_error_out_of_memory();
+		len = BIO_get_mem_data(bio, &data);
+		result = text_datum(data, len);
+	}
+	PG_FINALLY();
+	{
+		BIO_free(bio);
+		ERR_clear_error();
+	}
+	PG_END_TRY();
+	return result;
+}
+
+/* The same for a message of our own; allocated. */
+char *
+pgtls_row_clean(const char *message)
+{
+	return TextDatumGetCString(message_datum(message));
+}
+
+/* The same in a column; NULL for none. */
+void
+pgtls_row_message(Row *row, const char *message)
+{
+	if (message == NULL)
+		pgtls_row_null(row);
+	else
+		add(row, TEXTOID, message_datum(message), false);
+}
+
+static void
+add_array(Row *row, Datum *texts, int n)
+{
+	add(row, TEXTARRAYOID,
+		PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false, TYPALIGN_INT)), false);
+}
+
+/* A text[] of messages (List of char *); an empty array for none. */
+void
+pgtls_row_messages(Row *row, const List *messages)
+{
+	Datum	   *texts = palloc(sizeof(Datum) * (list_length(messages) + 1));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, messages)
+		texts[n++] = message_datum(lfirst(lc));
+	add_array(row, texts, n);
+}
+
+/*
+ * A text[] of a list that PGTLS_LIST_SEPARATOR separates: NULL for none, and
+ * an empty array for an empty one.
+ */
+void
+pgtls_row_list(Row *row, const char *utf8)
+{
+	static const char separator[] = {PGTLS_LIST_SEPARATOR, '\0'};
+	Datum	   *texts;
+	int			n = 1;
+
+	if (utf8 == NULL)
+	{
+		pgtls_row_null(row);
+		return;
+	}
+	for (const char *p = utf8; *p != '\0'; p++)
+		n += *p == PGTLS_LIST_SEPARATOR;
+	texts = palloc(sizeof(Datum) * n);
+
+	n = 0;
+	while (*utf8 != '\0' || n > 0)
+	{
+		size_t		len = strcspn(utf8, separator);
+
+		texts[n++] = text_datum(utf8, len);
+		if (utf8[len] == '\0')
+			break;
+		utf8 += len + 1;
+	}
+	add_array(row, texts, n);
+}
+
+/* An address in digits; NULL for none. */
+void
+pgtls_row_inet(Row *row, const char *address)
+{
+	if (address == NULL)
+		pgtls_row_null(row);
+	else
+		add(row, INETOID, DirectFunctionCall1(inet_in, CStringGetDatum(address)), false);
+}
+
+void
+pgtls_row_bytes(Row *row, bytea *value)
+{
+	add(row, BYTEAOID, PointerGetDatum(value), false);
+}
+
+/* Bytes in lower-case hexadecimal. */
+void
+pgtls_row_hex(Row *row, const unsigned char *bytes, int len)
+{
+	text	   *result = palloc(VARHDRSZ + 2 * len);
+
+	SET_VARSIZE(result, VARHDRSZ + 2 * len);
+	(void) hex_encode((const char *) bytes, len, VARDATA(result));
+	add(row, TEXTOID, PointerGetDatum(result), false);
+}

@@ -1,0 +1,679 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  Background workers: starting them, stopping them, and asking them.
+ *
+ * A worker that answers is forked from the postmaster, connects to no database, sends
+ * its records, and exits with 0, so that neither the postmaster nor the log
+ * needs to hear of it.  Small records are sent several at a time.  The last
+ * message is a single byte: without it the answer is not whole.
+ *
+ * The caller ends the worker if it gives up, for whatever reason.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "pgstat.h"
+#include "storage/dsm.h"
+#include "storage/latch.h"
+#include "storage/shm_mq.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/ossl.h"
+#include "base/worker.h"
+
+#define QUEUE_SIZE	((Size) 1024 * 1024)
+
+/* Records are collected until they are this long together. */
+#define MESSAGE_SIZE	(16 * 1024)
+
+/* So long a caller waits for a free worker slot. */
+#define START_LIMIT	(5 * USECS_PER_SEC)
+
+/*
+ * A worker that is limited and takes longer than this ends itself: a FIFO in
+ * ssl_crl_dir, say, would hold the verifier up for ever, and with it all
+ * verdicts.
+ */
+#ifndef WORKER_LIMIT			/* tests have a shorter one */
+#define WORKER_LIMIT	(10 * USECS_PER_MINUTE)
+#endif
+
+/* So long a command may take to end, in seconds. */
+#define COMMAND_GRACE	5
+
+/*
+ * A record in a message: its length, and then, for each value, a byte that
+ * says what it is, and the int64, or the string: a text or numeric, aligned, that
+ * can be used where it is, and a terminator.  Records are aligned as texts are.
+ */
+typedef uint32 RecordLength;
+
+#define VALUE_NULL		0
+#define VALUE_STRING	1
+#define VALUE_INT		2
+
+/* Set by a signal's handler: nobody wants to know any more; leave the rest. */
+volatile sig_atomic_t pgtls_worker_stop = false;
+
+/* State of a worker that answers. */
+int			pgtls_worker_exit_code = 0;
+volatile sig_atomic_t pgtls_worker_in_command = false;	/* it waits for one */
+static shm_mq_handle *out_queue = NULL;
+static StringInfoData out_message;
+
+
+/* ----------------------------------------------------------------
+ *		Any worker
+ * ----------------------------------------------------------------
+ */
+
+/* Fill in a worker that runs once. */
+void
+pgtls_worker_fill(BackgroundWorker *worker, const char *name, const char *function)
+{
+	memset(worker, 0, sizeof(*worker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS;
+	worker->bgw_start_time = BgWorkerStart_PostmasterStart;
+	worker->bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker->bgw_library_name, PGTLS_LIBRARY, sizeof(worker->bgw_library_name));
+	strlcpy(worker->bgw_function_name, function, sizeof(worker->bgw_function_name));
+	strlcpy(worker->bgw_name, name, sizeof(worker->bgw_name));
+	strlcpy(worker->bgw_type, name, sizeof(worker->bgw_type));
+}
+
+/*
+ * Have a worker's signal call a handler, and interrupt what waits: a file that
+ * is opened may be a FIFO.  (pqsignal() has system calls begun again.)
+ */
+void
+pgtls_worker_catch(int signo, void (*handler) (int signo))
+{
+	struct sigaction action;
+
+	memset(&action, 0, sizeof(action));
+	action.sa_handler = handler;
+	sigemptyset(&action.sa_mask);
+	(void) sigaction(signo, &action, NULL);
+}
+
+/*
+ * Begin a worker that "stop" ends, a handler of signals: when it is told to end,
+ * and when it takes too long.
+ */
+void
+pgtls_worker_begin_limited(void (*stop) (int signo))
+{
+	pgtls_worker_catch(SIGTERM, stop);
+	pgtls_worker_catch(SIGALRM, stop);
+	(void) alarm(WORKER_LIMIT / USECS_PER_SEC);
+	BackgroundWorkerUnblockSignals();
+}
+
+
+/* ----------------------------------------------------------------
+ *		A worker that answers
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Kill the commands that this process has started, as far as the kernel tells
+ * which they are (Linux does); false if there are none.
+ */
+static bool
+kill_children(void)
+{
+	char		list[1024];
+	char	   *end = list;
+	bool		found = false;
+	int			fd = open("/proc/thread-self/children", O_RDONLY);
+	ssize_t		len = fd < 0 ? 0 : read(fd, list, sizeof(list) - 1);
+	long		pid;
+
+	list[Max(len, 0)] = '\0';
+	while ((pid = strtol(end, &end, 10)) > 0)
+		found = kill((pid_t) pid, SIGKILL) == 0 || found;
+	if (fd >= 0)
+		close(fd);
+	return found;
+}
+
+/*
+ * SIGALRM: a command that was told to end has not.  The worker waits for what
+ * that holds open, or for its end, perhaps in its own exit.  So the command is
+ * killed, and the worker ends here, as core's own workers do at SIGTERM.  What
+ * the command has started is in the process group of the worker, and killed
+ * after it, by a child that is in another: to kill the worker, too, would have
+ * the whole server restart.
+ */
+static void
+abandon_command(SIGNAL_ARGS)
+{
+	pid_t		worker = MyProcPid;
+
+	if (!pgtls_worker_in_command || !kill_children())
+		return;
+	if (fork() == 0)
+	{
+		(void) setsid();
+		for (int i = 0; i < 100 && getppid() == worker; i++)
+			pg_usleep(100000L);
+		if (getppid() != worker)
+			(void) kill(-worker, SIGKILL);
+		_exit(0);
+	}
+	ereport(FATAL,
+			(errcode(ERRCODE_ADMIN_SHUTDOWN),
+			 errmsg("terminating background worker \"%s\", since a command that it runs ignores SIGTERM",
+					MyBgworkerEntry->bgw_name),
+			 errhint("Mend the command of \"ssl_passphrase_command\".")));
+}
+
+/*
+ * The worker is the leader of its process group.  Have the others in it end:
+ * the commands that it started.  For signal handlers.
+ */
+void
+pgtls_worker_end_commands(void)
+{
+	pgtls_worker_catch(SIGTERM, SIG_IGN);
+	kill(0, SIGTERM);
+	pgtls_worker_catch(SIGTERM, pgtls_worker_terminate);
+	if (pgtls_worker_in_command)
+	{
+		pqsignal(SIGALRM, abandon_command);
+		alarm(COMMAND_GRACE);
+	}
+}
+
+/*
+ * SIGTERM: nobody wants to know any more.  The worker may be waiting for a
+ * command.
+ */
+void
+pgtls_worker_terminate(int signo)
+{
+	int			save_errno = errno;
+
+	if (!pgtls_worker_stop)
+	{
+		pgtls_worker_stop = true;
+		pgtls_worker_end_commands();
+	}
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
+/*
+ * Begin to answer; the argument is that of the worker's main function.
+ * Returns what kind of question it is.
+ */
+char
+pgtls_worker_begin(Datum arg)
+{
+	dsm_segment *segment;
+	shm_mq	   *queue;
+
+	pgtls_worker_catch(SIGTERM, pgtls_worker_terminate);
+	BackgroundWorkerUnblockSignals();
+	MemoryContextSwitchTo(TopMemoryContext);
+
+	segment = dsm_attach(DatumGetUInt32(arg));
+	if (segment == NULL)
+		proc_exit(0);			/* the caller has gone */
+	queue = dsm_segment_address(segment);
+	shm_mq_set_sender(queue, MyProc);
+	out_queue = shm_mq_attach(queue, segment, NULL);
+	initStringInfo(&out_message);
+	return MyBgworkerEntry->bgw_extra[0];
+}
+
+/* End the worker if nobody wants the answer any more.  For long loops. */
+void
+pgtls_worker_check(void)
+{
+	if (pgtls_worker_stop)
+		proc_exit(pgtls_worker_exit_code);
+}
+
+/* Append to a buffer that has room for it. */
+static inline void
+put_bytes(StringInfo data, const void *bytes, size_t len)
+{
+	memcpy(data->data + data->len, bytes, len);
+	data->len += (int) len;
+}
+
+/* Align it; there is room for that. */
+static inline void
+align(StringInfo data)
+{
+	while (data->len % sizeof(RecordLength) != 0)
+		data->data[data->len++] = '\0';
+}
+
+/* Begin a string of a length; there is room for it, and a terminator, then. */
+static void
+begin_string(StringInfo record, size_t len)
+{
+	enlargeStringInfo(record, 1 + (int) sizeof(RecordLength) + VARHDRSZ + (int) len + 1);
+	record->data[record->len++] = VALUE_STRING;
+	align(record);
+	SET_VARSIZE(record->data + record->len, VARHDRSZ + len);
+	record->len += VARHDRSZ;
+}
+
+void
+pgtls_worker_put(StringInfo record, const char *string)
+{
+	if (string == NULL)
+		appendStringInfoCharMacro(record, VALUE_NULL);
+	else
+	{
+		size_t		len = strlen(string);
+
+		begin_string(record, len);
+		put_bytes(record, string, len + 1);
+	}
+}
+
+void
+pgtls_worker_put_int(StringInfo record, int64 value)
+{
+	enlargeStringInfo(record, 1 + (int) sizeof(value));
+	record->data[record->len++] = VALUE_INT;
+	put_bytes(record, &value, sizeof(value));
+}
+
+static void
+put_numeric(StringInfo record, Datum numeric)
+{
+	struct varlena *value = (struct varlena *) DatumGetPointer(numeric);
+
+	begin_string(record, VARSIZE(value) - VARHDRSZ);
+	put_bytes(record, VARDATA(value), VARSIZE(value) - VARHDRSZ);
+	put_bytes(record, "", 1);
+	pfree(value);
+}
+
+/* A numeric, of decimal digits; NULL for none. */
+void
+pgtls_worker_put_numeric(StringInfo record, const char *decimal)
+{
+	if (decimal == NULL)
+		appendStringInfoCharMacro(record, VALUE_NULL);
+	else
+		put_numeric(record, pgtls_make_numeric(decimal));
+}
+
+/* The same of what fits into 64 bits. */
+void
+pgtls_worker_put_small_numeric(StringInfo record, int64 value)
+{
+	put_numeric(record, DirectFunctionCall1(int8_numeric, Int64GetDatum(value)));
+}
+
+void
+pgtls_worker_put_bool(StringInfo record, bool value)
+{
+	pgtls_worker_put(record, value ? "t" : "f");
+}
+
+/* A moment; NULL for PGTLS_NO_TIME. */
+void
+pgtls_worker_put_time(StringInfo record, TimestampTz time)
+{
+	if (time == PGTLS_NO_TIME)
+		pgtls_worker_put(record, NULL);
+	else
+		pgtls_worker_put_int(record, time);
+}
+
+/* Bytes in lower-case hexadecimal after a sign; NULL for none. */
+void
+pgtls_worker_put_hex(StringInfo record, const char *sign,
+					 const unsigned char *bytes, int len)
+{
+	if (bytes == NULL)
+	{
+		appendStringInfoCharMacro(record, VALUE_NULL);
+		return;
+	}
+	begin_string(record, strlen(sign) + 2 * (size_t) len);
+	put_bytes(record, sign, strlen(sign));
+	record->len += hex_encode((const char *) bytes, len, record->data + record->len);
+	put_bytes(record, "", 1);
+}
+
+/*
+ * Send what was collected.  If nobody is there to take it, that was all.  The
+ * caller need not wake up for each message, but for the last.
+ */
+static void
+flush_message(bool last)
+{
+	if (pgtls_worker_stop ||
+		shm_mq_send(out_queue, out_message.len, out_message.data, false, last) != SHM_MQ_SUCCESS)
+		proc_exit(0);
+	resetStringInfo(&out_message);
+}
+
+/* Send a record, and empty it. */
+void
+pgtls_worker_send(StringInfo record)
+{
+	RecordLength len;
+
+	enlargeStringInfo(record, sizeof(RecordLength));
+	align(record);
+	len = record->len;
+	enlargeStringInfo(&out_message, sizeof(len) + len);
+	put_bytes(&out_message, &len, sizeof(len));
+	put_bytes(&out_message, record->data, len);
+	resetStringInfo(record);
+	if (out_message.len >= MESSAGE_SIZE)
+		flush_message(false);
+}
+
+/* The answer is whole: end the worker. */
+void
+pgtls_worker_end(void)
+{
+	if (out_message.len > 0)
+		flush_message(false);
+	appendStringInfoChar(&out_message, '\0');
+	flush_message(true);
+	proc_exit(0);
+}
+
+
+/* ----------------------------------------------------------------
+ *		Who asks
+ * ----------------------------------------------------------------
+ */
+
+/* Wait until something may have happened, and no longer than that. */
+void
+pgtls_worker_wait(long milliseconds)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 milliseconds, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/*
+ * Start the worker.  If others have all the slots, wait a while: they may be
+ * such workers, too.  NULL if that was in vain, and the answer is optional.
+ */
+static BackgroundWorkerHandle *
+start_worker(const Question *question, dsm_handle segment)
+{
+	TimestampTz deadline = Min(question->deadline, GetCurrentTimestamp() + START_LIMIT);
+	BackgroundWorker worker;
+	BackgroundWorkerHandle *handle;
+
+	pgtls_worker_fill(&worker, question->name, question->function);
+	worker.bgw_main_arg = UInt32GetDatum(segment);
+	worker.bgw_extra[0] = question->kind;
+	worker.bgw_notify_pid = MyProcPid;
+	while (!RegisterDynamicBackgroundWorker(&worker, &handle))
+	{
+		if (GetCurrentTimestamp() >= deadline && question->optional)
+			return NULL;
+		if (GetCurrentTimestamp() >= deadline)
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+					 errmsg("could not start a background worker for %s", question->what),
+					 errhint("All worker slots are in use. Try again, or increase \"max_worker_processes\".")));
+		pgtls_worker_wait(50);
+	}
+	return handle;
+}
+
+/* Hand on the records of a message. */
+static void
+take_message(char *data, Size size, AnswerCallback callback, void *arg)
+{
+	char	   *end = data + size;
+
+	while (data < end)
+	{
+		RecordLength len;
+		StringInfoData record;
+
+		memcpy(&len, data, sizeof(len));
+		data += sizeof(len);
+		record.data = data;
+		record.len = record.maxlen = len;
+		record.cursor = 0;
+		callback(&record, arg);
+		data += len;
+	}
+}
+
+static void
+receive(const Question *question, shm_mq_handle *queue, AnswerCallback callback,
+		void *arg)
+{
+	for (;;)
+	{
+		Size		size;
+		void	   *data;
+		shm_mq_result status = shm_mq_receive(queue, &size, &data, true);
+
+		CHECK_FOR_INTERRUPTS();
+		if (status == SHM_MQ_SUCCESS && size == 1)
+			return;
+		if (status == SHM_MQ_SUCCESS)
+		{
+			take_message(data, size, callback, arg);
+			continue;
+		}
+		if (status == SHM_MQ_DETACHED)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("%s ended without a result", question->what),
+					 errhint("Try again.")));
+		if (GetCurrentTimestamp() >= question->deadline)
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("timed out in %s", question->what),
+					 errdetail("Nothing was changed.")));
+		pgtls_worker_wait(100);
+	}
+}
+
+static void
+abandon_worker(int code, Datum arg)
+{
+	TerminateBackgroundWorker((BackgroundWorkerHandle *) DatumGetPointer(arg));
+}
+
+/*
+ * Ask, and wait for the whole answer.  Raises an error without a free worker
+ * slot, at the deadline, and if the worker ends too early.  Where the answer
+ * is optional, no free slot is no error, but false.
+ */
+bool
+pgtls_worker_ask(const Question *question, AnswerCallback callback, void *arg)
+{
+	dsm_segment *segment = dsm_create(QUEUE_SIZE, 0);
+	shm_mq	   *queue = shm_mq_create(dsm_segment_address(segment), QUEUE_SIZE);
+	BackgroundWorkerHandle *worker;
+
+	shm_mq_set_receiver(queue, MyProc);
+	worker = start_worker(question, dsm_segment_handle(segment));
+	if (worker == NULL)
+	{
+		dsm_detach(segment);
+		return false;
+	}
+
+	/* a session that is ended has to clean up, too, hence no PG_CATCH */
+	PG_ENSURE_ERROR_CLEANUP(abandon_worker, PointerGetDatum(worker));
+	{
+		receive(question, shm_mq_attach(queue, segment, worker), callback, arg);
+		/* so that its slot is free when the next one is wanted */
+		(void) WaitForBackgroundWorkerShutdown(worker);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(abandon_worker, PointerGetDatum(worker));
+	dsm_detach(segment);
+	return true;
+}
+
+/*
+ * The next string of a record, NULL for NULL.  It lives as long as the call
+ * that was given the record.
+ */
+static text *
+get_text(StringInfo record)
+{
+	text	   *result;
+
+	if (record->cursor >= record->len)
+		elog(ERROR, "record of a worker is too short");
+	if (record->data[record->cursor++] == VALUE_NULL)
+		return NULL;
+	record->cursor = TYPEALIGN(sizeof(RecordLength), record->cursor);
+	result = (text *) (record->data + record->cursor);
+	if (record->len - record->cursor <= VARHDRSZ ||
+		VARSIZE(result) < VARHDRSZ ||
+		VARSIZE(result) >= (Size) (record->len - record->cursor))
+		elog(ERROR, "string of a worker has no end");
+	record->cursor += VARSIZE(result) + 1;
+	return result;
+}
+
+/* The same with a terminator. */
+char *
+pgtls_worker_get(StringInfo record)
+{
+	text	   *result = get_text(record);
+
+	return result != NULL ? VARDATA(result) : NULL;
+}
+
+/* Whether the next value of a record is an integer, and which. */
+static bool
+get_int(StringInfo record, int64 *value)
+{
+	if (record->cursor >= record->len || record->data[record->cursor] != VALUE_INT)
+		return false;
+	record->cursor++;
+	if (record->len - record->cursor < (int) sizeof(*value))
+		elog(ERROR, "integer of a worker has no end");
+	memcpy(value, record->data + record->cursor, sizeof(*value));
+	record->cursor += sizeof(*value);
+	return true;
+}
+
+/*
+ * Add the next values of a record to a row, one for each character of
+ * "types":
+ *
+ *	t	text
+ *	m	text that is a message or a path
+ *	l	text[], of a list (x509/certificate.h)
+ *	n	numeric
+ *	b	boolean
+ *	i	integer, of an integer as the next two must be
+ *	I	bigint
+ *	T	timestamptz
+ */
+void
+pgtls_worker_add_row(Row *row, StringInfo record, const char *types)
+{
+	for (; *types != '\0'; types++)
+	{
+		text	   *string = NULL;
+		int64		value = 0;
+
+		if (!get_int(record, &value) && (string = get_text(record)) == NULL)
+		{
+			pgtls_row_null(row);
+			continue;
+		}
+		switch (*types)
+		{
+			case 't':
+				pgtls_row_text_in_place(row, string);
+				break;
+			case 'm':
+				pgtls_row_message(row, VARDATA(string));
+				break;
+			case 'l':
+				pgtls_row_list(row, VARDATA(string));
+				break;
+			case 'n':
+				pgtls_row_numeric_in_place(row, string);
+				break;
+			case 'i':
+				pgtls_row_int(row, (int32) value);
+				break;
+			case 'I':
+				pgtls_row_bigint(row, value);
+				break;
+			case 'b':
+				pgtls_row_bool(row, VARDATA(string)[0] == 't');
+				break;
+			case 'T':
+				pgtls_row_time(row, value);
+				break;
+			default:
+				elog(ERROR, "unrecognized type of a string: %c", *types);
+		}
+	}
+}
+
+/* A caller that makes each record a row. */
+typedef struct RowCaller
+{
+	const char *types;			/* pgtls_worker_add_row() */
+	ReturnSetInfo *rsinfo;
+	MemoryContext context;		/* for the values of one row */
+} RowCaller;
+
+static void
+take_row(StringInfo record, void *arg)
+{
+	RowCaller  *caller = arg;
+	MemoryContext oldcontext = MemoryContextSwitchTo(caller->context);
+	Row			row;
+
+	pgtls_row_begin(&row);
+	pgtls_worker_add_row(&row, record, caller->types);
+	pgtls_row_store(&row, caller->rsinfo);
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextReset(caller->context);
+}
+
+/*
+ * Ask, and make each record a row of a set-returning function, with columns of
+ * these types (pgtls_worker_add_row).  Otherwise as pgtls_worker_ask().
+ */
+bool
+pgtls_worker_ask_rows(FunctionCallInfo fcinfo, const Question *question,
+					  const char *types)
+{
+	RowCaller	caller = {
+		.types = types,
+		.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo
+	};
+	bool		answered;
+
+	InitMaterializedSRF(fcinfo, 0);
+	caller.context = AllocSetContextCreate(CurrentMemoryContext, "pg_tls row",
+										   ALLOCSET_DEFAULT_SIZES);
+	answered = pgtls_worker_ask(question, take_row, &caller);
+	MemoryContextDelete(caller.context);
+	return answered;
+}

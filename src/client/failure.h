@@ -1,0 +1,31 @@
+/*-------------------------------------------------------------------------
+ *
+ * failure.h
+ *	  Handshakes and authentications: how many, and why they fail.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTLS_FAILURE_H
+#define PGTLS_FAILURE_H
+
+#include "lib/stringinfo.h"
+#include "libpq/libpq-be.h"
+
+#include "base/ossl.h"
+
+extern void pgtls_failure_define_settings(void);
+extern Size pgtls_failure_shmem_size(void);
+extern void pgtls_failure_shmem_init(void *area, bool found);
+
+extern void pgtls_failure_save(StringInfo buf);
+extern bool pgtls_failure_load(StringInfo buf);
+
+/* For hooks: a client was authenticated. */
+extern void pgtls_failure_require_encryption(Port *port);
+extern void pgtls_failure_count_accepted(const Port *port);
+
+/* For hooks: something is logged, or a handshake's verification is over. */
+extern void pgtls_failure_note_message(const ErrorData *edata);
+extern void pgtls_failure_note_verification(X509_STORE_CTX *ctx);
+
+#endif							/* PGTLS_FAILURE_H */

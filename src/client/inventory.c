@@ -1,0 +1,680 @@
+/*-------------------------------------------------------------------------
+ *
+ * inventory.c
+ *	  What clients used, over time: bounded tables in shared memory.
+ *
+ * One table counts sessions by who connected how, the other by certificate
+ * and role.  A backend notes its session when nothing can refuse it any more.
+ * When a table is full, the entry that was seen longest ago makes room.
+ *
+ * Each table has a lock, held while one entry is found and changed, or while
+ * the whole is copied.  The save file is written by the monitor (work/save.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/preload.h"
+#include "base/row.h"
+#include "base/text.h"
+#include "client/inventory.h"
+
+/* An address without port; family 0 for none. */
+typedef struct Address
+{
+	uint8		family;			/* 4, 6, or 0 */
+	uint8		bytes[16];
+} Address;
+
+/* What sessions of an entry have in common: when, and how many. */
+typedef struct Seen
+{
+	int64		sessions;
+	TimestampTz first_seen;
+	TimestampTz last_seen;
+} Seen;
+
+/* Keys are compared as bytes: they are zero after the end of each text. */
+typedef struct ClientKey
+{
+	char		usename[NAMEDATALEN];
+	char		encryption[8];
+	char		version[16];
+	char		cipher[48];
+	char		key_exchange[32];
+	Address		addr;
+} ClientKey;
+
+typedef struct Client
+{
+	ClientKey	key;
+	Seen		seen;
+} Client;
+
+typedef struct CertificateKey
+{
+	unsigned char fingerprint[PGTLS_SHA256_LEN];
+	char		usename[NAMEDATALEN];
+} CertificateKey;
+
+typedef struct Certificate
+{
+	CertificateKey key;
+	Seen		seen;
+	Address		last_addr;
+	TimestampTz not_before;
+	TimestampTz not_after;
+	char		key_name[48];
+	char		serial[64];
+	char		subject[512];
+	char		issuer[512];
+	char		san[512];
+} Certificate;
+
+/*
+ * Table: entries of one size, found by a hash of their keys, and linked from
+ * the one seen last to the one seen longest ago.  Numbers of entries are used
+ * in place of pointers; NONE ends a list.
+ */
+#define NONE	(-1)
+
+typedef struct Link
+{
+	int32		next_in_bucket;
+	int32		newer;
+	int32		older;
+} Link;
+
+typedef struct Table
+{
+	LWLock	   *lock;
+	int32		size;			/* entries and buckets that there are */
+	int32		used;			/* entries used; those come first */
+	int32		newest;
+	int32		oldest;
+	int64		evictions;
+	Size		key_size;		/* the key comes first in an entry */
+	Size		entry_size;
+} Table;
+
+static int	max_clients;		/* pg_tls.max_clients */
+static int	max_certificates;	/* pg_tls.max_certificates */
+
+static Table *clients = NULL;	/* NULL without preloading */
+static Table *certificates = NULL;
+
+PG_FUNCTION_INFO_V1(pg_stat_tls_clients);
+PG_FUNCTION_INFO_V1(pg_stat_tls_client_certificates);
+
+void
+pgtls_inventory_define_settings(void)
+{
+	DefineCustomIntVariable("pg_tls.max_clients",
+							"Sets how many rows pg_stat_tls_clients has at most.",
+							NULL,
+							&max_clients,
+							1000,
+							10,
+							100000,
+							PGC_POSTMASTER,
+							0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("pg_tls.max_certificates",
+							"Sets how many rows pg_stat_tls_client_certificates has at most.",
+							NULL,
+							&max_certificates,
+							1000,
+							10,
+							100000,
+							PGC_POSTMASTER,
+							0,
+							NULL, NULL, NULL);
+}
+
+
+/* ----------------------------------------------------------------
+ *		Tables
+ * ----------------------------------------------------------------
+ */
+
+static Size
+table_size(int size, Size entry_size)
+{
+	Size		result = MAXALIGN(sizeof(Table));
+
+	result = add_size(result, MAXALIGN(mul_size(size, sizeof(int32))));
+	result = add_size(result, MAXALIGN(mul_size(size, sizeof(Link))));
+	return add_size(result, mul_size(size, MAXALIGN(entry_size)));
+}
+
+static int32 *
+bucket(Table *table, uint32 hash)
+{
+	int32	   *buckets = (int32 *) ((char *) table + MAXALIGN(sizeof(Table)));
+
+	return &buckets[hash % table->size];
+}
+
+static Link *
+link_of(Table *table, int32 number)
+{
+	char	   *links = (char *) table + MAXALIGN(sizeof(Table)) +
+		MAXALIGN(table->size * sizeof(int32));
+
+	return (Link *) links + number;
+}
+
+static void *
+entry(Table *table, int32 number)
+{
+	char	   *entries = (char *) table + MAXALIGN(sizeof(Table)) +
+		MAXALIGN(table->size * sizeof(int32)) +
+		MAXALIGN(table->size * sizeof(Link));
+
+	return entries + number * MAXALIGN(table->entry_size);
+}
+
+static void
+empty_table(Table *table)
+{
+	table->used = 0;
+	table->newest = table->oldest = NONE;
+	for (int32 i = 0; i < table->size; i++)
+		*bucket(table, i) = NONE;
+}
+
+static void
+init_table(Table *table, int size, Size key_size, Size entry_size, PgTlsLock lock)
+{
+	memset(table, 0, table_size(size, entry_size));
+	table->lock = pgtls_preload_lock(lock);
+	table->size = size;
+	table->key_size = key_size;
+	table->entry_size = entry_size;
+	empty_table(table);
+}
+
+static uint32
+hash_key(Table *table, const void *key)
+{
+	return hash_bytes(key, (int) table->key_size);
+}
+
+static void
+unlink_entry(Table *table, int32 number)
+{
+	Link	   *link = link_of(table, number);
+
+	if (link->newer != NONE)
+		link_of(table, link->newer)->older = link->older;
+	else
+		table->newest = link->older;
+	if (link->older != NONE)
+		link_of(table, link->older)->newer = link->newer;
+	else
+		table->oldest = link->newer;
+}
+
+static void
+make_newest(Table *table, int32 number)
+{
+	Link	   *link = link_of(table, number);
+
+	link->newer = NONE;
+	link->older = table->newest;
+	if (table->newest != NONE)
+		link_of(table, table->newest)->newer = number;
+	else
+		table->oldest = number;
+	table->newest = number;
+}
+
+static void
+make_oldest(Table *table, int32 number)
+{
+	Link	   *link = link_of(table, number);
+
+	link->newer = table->oldest;
+	link->older = NONE;
+	if (table->oldest != NONE)
+		link_of(table, table->oldest)->older = number;
+	else
+		table->newest = number;
+	table->oldest = number;
+}
+
+/* Take the entry seen longest ago out of the table. */
+static int32
+evict(Table *table)
+{
+	int32		number = table->oldest;
+	int32	   *from = bucket(table, hash_key(table, entry(table, number)));
+
+	unlink_entry(table, number);
+	while (*from != number)
+		from = &link_of(table, *from)->next_in_bucket;
+	*from = link_of(table, number)->next_in_bucket;
+	table->evictions++;
+	return number;
+}
+
+/* The number of the entry of a key, NONE if there is none. */
+static int32
+look_up(Table *table, const void *key)
+{
+	int32		number = *bucket(table, hash_key(table, key));
+
+	while (number != NONE && memcmp(entry(table, number), key, table->key_size) != 0)
+		number = link_of(table, number)->next_in_bucket;
+	return number;
+}
+
+static void
+put_in_bucket(Table *table, int32 number)
+{
+	int32	   *first = bucket(table, hash_key(table, entry(table, number)));
+
+	link_of(table, number)->next_in_bucket = *first;
+	*first = number;
+}
+
+/*
+ * Find the entry of a key, or make one, zero but for its key; it becomes the
+ * newest.  The caller holds the lock exclusively.
+ */
+static void *
+find_entry(Table *table, const void *key, bool *found)
+{
+	int32		number = look_up(table, key);
+
+	*found = number != NONE;
+	if (*found)
+		unlink_entry(table, number);
+	else
+	{
+		number = table->used < table->size ? table->used++ : evict(table);
+		memset(entry(table, number), 0, table->entry_size);
+		memcpy(entry(table, number), key, table->key_size);
+		put_in_bucket(table, number);
+	}
+	make_newest(table, number);
+	return entry(table, number);
+}
+
+/* Copy all entries, from the oldest on, into memory of the caller. */
+static void *
+copy_entries(Table *table, int32 *n)
+{
+	char	   *copy = palloc(Max((Size) table->size * table->entry_size, 1));
+	int32		count = 0;
+
+	LWLockAcquire(table->lock, LW_SHARED);
+	for (int32 number = table->oldest; number != NONE; number = link_of(table, number)->newer)
+	{
+		memcpy(copy + count * table->entry_size, entry(table, number), table->entry_size);
+		count++;
+	}
+	LWLockRelease(table->lock);
+	*n = count;
+	return copy;
+}
+
+
+/* ----------------------------------------------------------------
+ *		Shared memory
+ * ----------------------------------------------------------------
+ */
+
+Size
+pgtls_inventory_shmem_size(void)
+{
+	return add_size(MAXALIGN(table_size(max_clients, sizeof(Client))),
+					table_size(max_certificates, sizeof(Certificate)));
+}
+
+void
+pgtls_inventory_shmem_init(void *area, bool found)
+{
+	clients = area;
+	certificates = (Table *) ((char *) area + MAXALIGN(table_size(max_clients, sizeof(Client))));
+	if (found)
+		return;
+	init_table(clients, max_clients, sizeof(ClientKey), sizeof(Client), PGTLS_LOCK_CLIENTS);
+	init_table(certificates, max_certificates, sizeof(CertificateKey), sizeof(Certificate),
+			   PGTLS_LOCK_CERTIFICATES);
+}
+
+
+/* ----------------------------------------------------------------
+ *		Producer
+ * ----------------------------------------------------------------
+ */
+
+static void
+set_address(Address *to, const SockAddr *from)
+{
+	memset(to, 0, sizeof(*to));
+	if (from->addr.ss_family == AF_INET)
+	{
+		to->family = 4;
+		memcpy(to->bytes, &((const struct sockaddr_in *) &from->addr)->sin_addr, 4);
+	}
+	else if (from->addr.ss_family == AF_INET6)
+	{
+		to->family = 6;
+		memcpy(to->bytes, &((const struct sockaddr_in6 *) &from->addr)->sin6_addr, 16);
+	}
+}
+
+/* One more session of an entry, or several of the save file. */
+static void
+add_seen(Seen *to, bool found, const Seen *more)
+{
+	if (!found)
+		*to = *more;
+	else
+	{
+		to->sessions += more->sessions;
+		to->first_seen = Min(to->first_seen, more->first_seen);
+		to->last_seen = Max(to->last_seen, more->last_seen);
+	}
+}
+
+/*
+ * Note a session.  Runs in a backend as it logs in; raises no error.
+ */
+void
+pgtls_inventory_note(const InventorySession *session)
+{
+	Seen		now;
+	Client		client;
+	bool		found;
+
+	if (clients == NULL)
+		return;
+
+	now.sessions = 1;
+	now.first_seen = now.last_seen = GetCurrentTimestamp();
+
+	/* the local ones are whole before the lock is taken */
+	memset(&client, 0, sizeof(client));
+	pgtls_text_cut(client.key.usename, sizeof(client.key.usename), session->usename);
+	strlcpy(client.key.encryption, session->encryption, sizeof(client.key.encryption));
+	pgtls_text_cut(client.key.version, sizeof(client.key.version), session->version);
+	pgtls_text_cut(client.key.cipher, sizeof(client.key.cipher), session->cipher);
+	pgtls_text_cut(client.key.key_exchange, sizeof(client.key.key_exchange),
+						  session->key_exchange);
+	set_address(&client.key.addr, session->addr);
+
+	LWLockAcquire(clients->lock, LW_EXCLUSIVE);
+	{
+		Client	   *entry = find_entry(clients, &client.key, &found);
+
+		add_seen(&entry->seen, found, &now);
+	}
+	LWLockRelease(clients->lock);
+
+	if (session->has_certificate)
+	{
+		Certificate cert;
+
+		memset(&cert, 0, sizeof(cert));
+		memcpy(cert.key.fingerprint, session->fingerprint, PGTLS_SHA256_LEN);
+		memcpy(cert.key.usename, client.key.usename, sizeof(cert.key.usename));
+		cert.last_addr = client.key.addr;
+		cert.not_before = session->not_before;
+		cert.not_after = session->not_after;
+		pgtls_text_cut(cert.key_name, sizeof(cert.key_name), session->key);
+		if (session->serial != NULL && strlen(session->serial) < sizeof(cert.serial))
+			strcpy(cert.serial, session->serial);
+		pgtls_text_cut(cert.subject, sizeof(cert.subject), session->subject);
+		pgtls_text_cut(cert.issuer, sizeof(cert.issuer), session->issuer);
+		pgtls_text_cut(cert.san, sizeof(cert.san), session->san);
+
+		LWLockAcquire(certificates->lock, LW_EXCLUSIVE);
+		{
+			Certificate *entry = find_entry(certificates, &cert.key, &found);
+			Seen		seen = entry->seen;
+
+			add_seen(&seen, found, &now);
+			*entry = cert;
+			entry->seen = seen;
+		}
+		LWLockRelease(certificates->lock);
+	}
+}
+
+void
+pgtls_inventory_reset(void)
+{
+	Table	   *const tables[] = {clients, certificates};
+
+	for (int i = 0; i < (int) lengthof(tables); i++)
+	{
+		LWLockAcquire(tables[i]->lock, LW_EXCLUSIVE);
+		empty_table(tables[i]);
+		tables[i]->evictions = 0;
+		LWLockRelease(tables[i]->lock);
+	}
+}
+
+/* How many entries had to make room. */
+void
+pgtls_inventory_evictions(int64 *client_evictions, int64 *certificate_evictions)
+{
+	LWLockAcquire(clients->lock, LW_SHARED);
+	*client_evictions = clients->evictions;
+	LWLockRelease(clients->lock);
+	LWLockAcquire(certificates->lock, LW_SHARED);
+	*certificate_evictions = certificates->evictions;
+	LWLockRelease(certificates->lock);
+}
+
+
+/* ----------------------------------------------------------------
+ *		Save file: for each table, the size of an entry, their number, and
+ *		the entries from the oldest on
+ * ----------------------------------------------------------------
+ */
+
+static void
+save_table(Table *table, StringInfo buf)
+{
+	int32		size = (int32) table->entry_size;
+	int32		n;
+	char	   *copy = copy_entries(table, &n);
+
+	appendBinaryStringInfo(buf, (char *) &size, sizeof(size));
+	appendBinaryStringInfo(buf, (char *) &n, sizeof(n));
+	appendBinaryStringInfo(buf, copy, n * size);
+	pfree(copy);
+}
+
+/* Entries of the save file, NULL if it has none for the table. */
+static char *
+load_table(Table *table, StringInfo buf, int32 *n)
+{
+	int32		size;
+	char	   *entries;
+
+	if (buf->len - buf->cursor < (int) (sizeof(size) + sizeof(*n)))
+		return NULL;
+	memcpy(&size, buf->data + buf->cursor, sizeof(size));
+	memcpy(n, buf->data + buf->cursor + sizeof(size), sizeof(*n));
+	buf->cursor += sizeof(size) + sizeof(*n);
+	if (size != (int32) table->entry_size || *n < 0 || *n > (buf->len - buf->cursor) / size)
+		return NULL;
+	entries = buf->data + buf->cursor;
+	buf->cursor += *n * size;
+	return entries;
+}
+
+void
+pgtls_inventory_save(StringInfo buf)
+{
+	save_table(clients, buf);
+	save_table(certificates, buf);
+}
+
+/*
+ * Add what was saved; false if it is not to be understood.  Sessions that were
+ * noted since are newer than all of it, so what finds no room is left out.
+ *
+ * This takes no memory, and so cannot fail half-way.
+ */
+bool
+pgtls_inventory_load(StringInfo buf)
+{
+	Table	   *const tables[] = {clients, certificates};
+	Size		seen_offset[] = {offsetof(Client, seen), offsetof(Certificate, seen)};
+
+	for (int i = 0; i < (int) lengthof(tables); i++)
+	{
+		Table	   *table = tables[i];
+		int32		n;
+		char	   *saved = load_table(table, buf, &n);
+
+		if (saved == NULL)
+			return false;
+
+		LWLockAcquire(table->lock, LW_EXCLUSIVE);
+		for (int32 k = n - 1; k >= 0; k--)
+		{
+			char	   *source = saved + k * table->entry_size;
+			int32		number = look_up(table, source);
+			Seen		more;
+
+			if (number != NONE)
+			{
+				/* what was saved is not aligned */
+				memcpy(&more, source + seen_offset[i], sizeof(more));
+				add_seen((Seen *) ((char *) entry(table, number) + seen_offset[i]), true, &more);
+			}
+			else if (table->used < table->size)
+			{
+				number = table->used++;
+				memcpy(entry(table, number), source, table->entry_size);
+				put_in_bucket(table, number);
+				make_oldest(table, number);
+			}
+			else
+				table->evictions++;
+		}
+		LWLockRelease(table->lock);
+	}
+	return true;
+}
+
+
+/* ----------------------------------------------------------------
+ *		SQL
+ * ----------------------------------------------------------------
+ */
+
+static void
+add_address(Row *row, const Address *addr)
+{
+	char		buf[64];
+
+	if (addr->family == 0 ||
+		inet_ntop(addr->family == 4 ? AF_INET : AF_INET6, addr->bytes, buf, sizeof(buf)) == NULL)
+		pgtls_row_null(row);
+	else
+		pgtls_row_inet(row, buf);
+}
+
+static void
+add_text(Row *row, const char *text)
+{
+	pgtls_row_text(row, text[0] != '\0' ? text : NULL);
+}
+
+static void
+add_seen_columns(Row *row, const Seen *seen)
+{
+	pgtls_row_bigint(row, seen->sessions);
+	pgtls_row_time(row, seen->first_seen);
+	pgtls_row_time(row, seen->last_seen);
+}
+
+/*
+ * pg_stat_tls_clients() returns SETOF record
+ *
+ * The view's rows.  Raises an error without preloading.
+ */
+Datum
+pg_stat_tls_clients(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Client	   *copy;
+	int32		n;
+
+	pgtls_preload_require();
+	InitMaterializedSRF(fcinfo, 0);
+	copy = copy_entries(clients, &n);
+	for (int32 i = n - 1; i >= 0; i--)
+	{
+		const Client *client = &copy[i];
+		Row			row;
+
+		pgtls_row_begin(&row);
+		pgtls_row_message(&row, client->key.usename);
+		add_address(&row, &client->key.addr);
+		add_text(&row, client->key.encryption);
+		add_text(&row, client->key.version);
+		add_text(&row, client->key.cipher);
+		add_text(&row, client->key.key_exchange);
+		add_seen_columns(&row, &client->seen);
+		pgtls_row_store(&row, rsinfo);
+	}
+	return (Datum) 0;
+}
+
+/*
+ * pg_stat_tls_client_certificates() returns SETOF record
+ *
+ * The view's rows.  Raises an error without preloading.
+ */
+Datum
+pg_stat_tls_client_certificates(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Certificate *copy;
+	int32		n;
+
+	pgtls_preload_require();
+	InitMaterializedSRF(fcinfo, 0);
+	copy = copy_entries(certificates, &n);
+	for (int32 i = n - 1; i >= 0; i--)
+	{
+		const Certificate *cert = &copy[i];
+		Row			row;
+
+		pgtls_row_begin(&row);
+		pgtls_row_hex(&row, cert->key.fingerprint, PGTLS_SHA256_LEN);
+		pgtls_row_message(&row, cert->key.usename);
+		add_text(&row, cert->subject);
+		add_text(&row, cert->issuer);
+		pgtls_row_numeric(&row, cert->serial[0] != '\0' ? cert->serial : NULL);
+		pgtls_row_list(&row, cert->san[0] != '\0' ? cert->san : NULL);
+		add_text(&row, cert->key_name);
+		pgtls_row_time(&row, cert->not_before);
+		pgtls_row_time(&row, cert->not_after);
+		add_seen_columns(&row, &cert->seen);
+		add_address(&row, &cert->last_addr);
+		pgtls_row_store(&row, rsinfo);
+	}
+	return (Datum) 0;
+}

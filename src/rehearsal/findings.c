@@ -1,0 +1,231 @@
+/*-------------------------------------------------------------------------
+ *
+ * findings.c
+ *	  What is wrong with the server's TLS files: a part of pg_tls_findings.
+ *
+ *-------------------------------------------------------------------------
+ */
+
+#include "postgres.h"
+
+#include "libpq/libpq.h"
+#include "postmaster/postmaster.h"
+
+#include "base/compat.h"
+#include "base/preload.h"
+#include "base/worker.h"
+#include "rehearsal/advice.h"
+#include "rehearsal/dryrun.h"
+#include "rehearsal/findings.h"
+#include "server/inspect.h"
+
+/*
+ * A CRL in ssl_crl_dir is read and parsed by each connection that needs it.
+ * From this size on, in bytes of DER, that takes milliseconds.
+ */
+#define LARGE_CRL		(128 * 1024)
+
+/*
+ * Findings include a dry run.  With CRLs of more than this in memory it loads
+ * the files only if something has changed.
+ */
+#define MAX_DRY_RUN		(2 * 1024 * 1024)
+
+
+PG_FUNCTION_INFO_V1(pg_tls_file_findings);
+
+
+/* ----------------------------------------------------------------
+ *		Worker
+ * ----------------------------------------------------------------
+ */
+
+static void
+answer_finding(const char *code, const char *object, const char *text)
+{
+	StringInfoData record;
+
+	initStringInfo(&record);
+	pgtls_worker_put(&record, code);
+	pgtls_worker_put(&record, object);
+	pgtls_worker_put(&record, text);
+	pgtls_worker_send(&record);
+	pfree(record.data);
+}
+
+static void
+answer_advice(List *advice)
+{
+	ListCell   *lc;
+
+	foreach(lc, advice)
+	{
+		const Advice *a = lfirst(lc);
+
+		answer_finding(a->code, a->object, a->text);
+	}
+}
+
+/* What is wrong with a file in the directory. */
+static void
+answer_file_in_dir(const Inspection *in, const FileItem *item)
+{
+	if (item->problem != NULL)
+		answer_finding("crl_dir_entry", "ssl_crl_dir",
+					   psprintf("file \"%s\": %s", item->path, item->problem));
+	else if (item->size > LARGE_CRL)
+		answer_finding("crl_dir_large", "ssl_crl_dir",
+					   psprintf("file \"%s\" holds a CRL of %ld kB, which each connection with a client certificate parses anew",
+								item->path, item->size / 1024));
+	if (item->crl == NULL || item->misnamed)
+		return;
+	answer_advice(pgtls_advice_on_crl(item->crl));
+	if (pgtls_inspect_is_badly_signed(in, item->crl))
+		answer_finding("crl_bad_signature", "ssl_crl_dir",
+					   psprintf("the CRL in \"%s\" is not signed by the CA that it names: clients with certificates of this CA cannot connect",
+								item->path));
+}
+
+/* What is wrong with a CRL that is loaded, advice apart. */
+static void
+answer_loaded_crl(const Inspection *in, const FileItem *item)
+{
+	char	   *issuer;
+
+	if (!pgtls_inspect_is_badly_signed(in, item->crl))
+		return;
+	issuer = pgtls_advice_name(X509_CRL_get_issuer(item->crl));
+	answer_finding("crl_bad_signature", issuer,
+				   psprintf("the CRL of \"%s\" is not signed by it: clients with certificates of this CA cannot connect",
+							issuer));
+}
+
+/*
+ * What is wrong with the files, and with what is loaded of them.  A dry run is
+ * made last, since it replaces the configuration of this process.
+ */
+static void
+answer_findings(const Inspection *in)
+{
+	bool		changed = false;
+	long		crl_size = 0;
+	CheckResult result;
+	MemoryContext row;
+	MemoryContext oldcontext;
+	ListCell   *lc;
+
+	if (!EnableSSL)
+		return;
+	answer_advice(pgtls_advice_on_inspection(in));
+	answer_advice(pgtls_advice_on_inherited_strength(in));
+
+	if ((in->files[CRL_FILE].path != NULL || in->files[CRL_DIR].path != NULL) &&
+		in->files[CA_FILE].path == NULL)
+		answer_finding("crl_without_ca", "ssl_ca_file",
+					   "CRLs are configured, but no CA: no client certificate is asked for");
+
+	for (int kind = 0; kind < NUM_FILES; kind++)
+	{
+		const TlsFile *file = &in->files[kind];
+		const char *setting = pgtls_inspect_kinds[kind].setting;
+
+		/* of files in the directories, each is told of below */
+		if (file->problem != NULL && kind != CRL_DIR)
+			answer_finding(file->code != NULL ? file->code :
+						   kind == DH_FILE ? "dh_params_problem" : "file_problem",
+						   setting, psprintf("file \"%s\" %s", file->path, file->problem));
+		foreach(lc, file->dir_problems)
+			answer_finding("file_problem", setting, lfirst(lc));
+		if (file->state != NULL && strcmp(file->state, "changed") == 0)
+		{
+			changed = true;
+			answer_finding("file_changed", setting,
+						   file->path == NULL ? psprintf("what was loaded is no longer configured") :
+						   psprintf("\"%s\" holds something else than what the server has loaded",
+									file->path));
+		}
+	}
+
+	row = AllocSetContextCreate(CurrentMemoryContext, "pg_tls row",
+								ALLOCSET_DEFAULT_SIZES);
+	oldcontext = MemoryContextSwitchTo(row);
+	foreach(lc, in->files[CRL_DIR].disk)
+	{
+		pgtls_worker_check();
+		answer_file_in_dir(in, lfirst(lc));
+		MemoryContextReset(row);
+	}
+	foreach(lc, in->loaded_items)
+	{
+		const FileItem *item = lfirst(lc);
+
+		if (item->crl == NULL)
+			continue;
+		pgtls_worker_check();
+		crl_size += item->size;
+		answer_loaded_crl(in, item);
+		MemoryContextReset(row);
+	}
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(row);
+
+	pgtls_dryrun_without_passphrase = true;
+	pgtls_dryrun_make(changed || crl_size <= MAX_DRY_RUN ? CHECK_FILES : CHECK_SETTINGS,
+					 &result);
+	foreach(lc, result.config_errors)
+		answer_finding("configuration_error", "postgresql.conf",
+					   psprintf("what a reload ignores, and a restart may fail for: %s",
+								(char *) lfirst(lc)));
+	if (!result.ssl)
+		answer_finding("ssl_off_pending", "ssl",
+					   "a reload would turn TLS off, as the configuration file says now");
+	if (!result.ok && !pgtls_dryrun_needs_passphrase)
+		answer_finding("reload_would_fail", "ssl",
+					   psprintf("a reload would fail, and so would a restart: %s", result.error));
+}
+
+/* Main function of the worker. */
+void
+pgtls_findings_main(Datum arg)
+{
+	(void) pgtls_worker_begin(arg);
+	answer_findings(pgtls_inspect_files());
+	pgtls_worker_end();
+}
+
+
+/* ----------------------------------------------------------------
+ *		Who asks
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * pg_tls_file_findings() returns SETOF record: a part of pg_tls_findings
+ *
+ * Raises an error without preloading.
+ */
+Datum
+pg_tls_file_findings(PG_FUNCTION_ARGS)
+{
+	Question	question = {
+		.name = "pg_tls files",
+		.function = "pgtls_findings_main",
+		.what = "a look at the TLS files",
+		.deadline = DT_NOEND,
+		.optional = true
+	};
+
+	pgtls_preload_require();
+	if (!pgtls_worker_ask_rows(fcinfo, &question, "tmm"))
+	{
+		Row			row;
+
+		/* other findings are not to be lost for this */
+		pgtls_row_begin(&row);
+		pgtls_row_text(&row, "files_not_checked");
+		pgtls_row_text(&row, "max_worker_processes");
+		pgtls_row_text(&row, "the TLS files could not be looked at: all worker slots are in use");
+		pgtls_row_store(&row, (ReturnSetInfo *) fcinfo->resultinfo);
+	}
+	return (Datum) 0;
+}
