@@ -3,10 +3,10 @@
  * hooks.c
  *	  The hooks of PostgreSQL that pg_tls uses.
  *
- * There is one function for each hook, and nothing else in pg_tls installs one,
- * but for a dry run, which puts itself in front in its own worker
- * (rehearsal/dryrun.c).  Each calls the rooms in an order that matters, and that
- * is said there.
+ * There is one function for each hook, and nothing else in pg_tls installs
+ * one, but for a dry run, which puts itself in front in its own worker
+ * (rehearsal/dryrun.c).  Each calls the rooms in an order that matters, and
+ * that is said there.
  *
  *-------------------------------------------------------------------------
  */

@@ -45,14 +45,16 @@ static const struct
 	void		(*init) (void *area, bool found);
 }			areas[] = {
 	{"pg_tls loads", pgtls_load_shmem_size, pgtls_load_shmem_init},
-	{"pg_tls ssl_crl_dir", pgtls_crlchange_shmem_size, pgtls_crlchange_shmem_init},
+	{"pg_tls ssl_crl_dir", pgtls_crlchange_shmem_size,
+	pgtls_crlchange_shmem_init},
 	{"pg_tls wake", pgtls_wake_shmem_size, pgtls_wake_shmem_init},
 	{"pg_tls monitor", pgtls_monitor_shmem_size, pgtls_monitor_shmem_init},
 	{"pg_tls due", pgtls_due_shmem_size, pgtls_due_shmem_init},
 	{"pg_tls verifier", pgtls_verifier_shmem_size, pgtls_verifier_shmem_init},
 	{"pg_tls watch", pgtls_watch_shmem_size, pgtls_watch_shmem_init},
 	{"pg_tls failures", pgtls_failure_shmem_size, pgtls_failure_shmem_init},
-	{"pg_tls inventory", pgtls_inventory_shmem_size, pgtls_inventory_shmem_init},
+	{"pg_tls inventory", pgtls_inventory_shmem_size,
+	pgtls_inventory_shmem_init},
 	{"pg_tls sessions", pgtls_slot_shmem_size, pgtls_slot_shmem_init},
 	{"pg_tls chains", pgtls_chain_shmem_size, pgtls_chain_shmem_init},
 };
@@ -79,7 +81,8 @@ shmem_startup(void)
 	for (int i = 0; i < (int) lengthof(areas); i++)
 	{
 		bool		found;
-		void	   *area = ShmemInitStruct(areas[i].name, areas[i].size(), &found);
+		void	   *area =
+			ShmemInitStruct(areas[i].name, areas[i].size(), &found);
 
 		areas[i].init(area, found);
 	}
@@ -97,7 +100,8 @@ check_openssl(void)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("pg_tls was built for another major version of OpenSSL than the server's"),
 				 errdetail("The server uses OpenSSL %lu.%lu, and pg_tls was built with the headers of %s.",
-						   loaded >> 28, (loaded >> 20) & 0xff, OPENSSL_VERSION_TEXT),
+						   loaded >> 28, (loaded >> 20) & 0xff,
+						   OPENSSL_VERSION_TEXT),
 				 errhint("Build pg_tls with the OpenSSL that the server uses.")));
 }
 
@@ -107,8 +111,8 @@ _PG_init(void)
 	check_openssl();
 
 	/*
-	 * Without preloading there is no shared memory, and no hook would see
-	 * all connections.  What only looks at one's own session works even so.
+	 * Without preloading there is no shared memory, and no hook would see all
+	 * connections.  What only looks at one's own session works even so.
 	 */
 	if (!process_shared_preload_libraries_in_progress)
 		return;

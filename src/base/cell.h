@@ -54,7 +54,8 @@ pgtls_cell_pause(int attempt)
  * postmaster.
  */
 static inline bool
-pgtls_cell_read(const uint32 *changecount, const void *cell, void *value, Size size)
+pgtls_cell_read(const uint32 *changecount, const void *cell, void *value,
+				Size size)
 {
 	const volatile uint32 *count = changecount;
 

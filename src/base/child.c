@@ -156,7 +156,8 @@ wait_for_child(const Child *child)
 	do
 	{
 		events = WaitLatchOrSocket(MyLatch,
-								   WL_LATCH_SET | WL_SOCKET_READABLE | WL_EXIT_ON_PM_DEATH,
+								   WL_LATCH_SET | WL_SOCKET_READABLE |
+								   WL_EXIT_ON_PM_DEATH,
 								   child->pipe, -1, PG_WAIT_EXTENSION);
 		if ((events & WL_LATCH_SET) != 0)
 			ResetLatch(MyLatch);
@@ -232,8 +233,9 @@ pgtls_child_run(const char *what, ChildWork work, void *arg, void *result,
 				 errdetail_internal("%s", wait_result_to_str(status))));
 	if (error.sqlstate != 0)
 		ereport(ERROR,
-				(errcode(error.sqlstate),
-				 errmsg_internal("%s", error.message),
-				 error.detail[0] != '\0' ? errdetail_internal("%s", error.detail) : 0,
+				(errcode(error.sqlstate), errmsg_internal("%s", error.message),
+				 error.detail[0] != '\0' ?
+				 errdetail_internal("%s", error.detail) :
+				 0,
 				 error.hint[0] != '\0' ? errhint("%s", error.hint) : 0));
 }

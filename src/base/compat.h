@@ -89,8 +89,8 @@ pgtls_keep_loaded_tls(void)
 
 /*
  * 19: the ciphers, and with them the security level and Suite B, are set on
- * another context than that which the init hook sees.  For a child that verifies
- * by the latter.
+ * another context than that which the init hook sees.  For a child that
+ * verifies by the latter.
  */
 #if PG_VERSION_NUM >= 190000
 #define pgtls_adopt_ciphers(context, cipher_list) \
@@ -177,7 +177,8 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, int flags)
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	rsinfo->returnMode = SFRM_Materialize;
-	rsinfo->setResult = tuplestore_begin_heap((rsinfo->allowedModes & SFRM_Materialize_Random) != 0,
+	rsinfo->setResult = tuplestore_begin_heap((rsinfo->allowedModes &
+											   SFRM_Materialize_Random) != 0,
 											  false, work_mem);
 	rsinfo->setDesc = tupdesc;
 	MemoryContextSwitchTo(oldcontext);
@@ -244,7 +245,10 @@ pgtls_convert_char(Oid proc, int dest_encoding, const unsigned char *src,
 #define pgtls_cipher_suites		""
 #endif
 
-/* 15: shm_mq_send() may hold messages back, until a quarter of the queue is full */
+/*
+ * 15: shm_mq_send() may hold messages back, until a quarter of the queue is
+ * full
+ */
 #if PG_VERSION_NUM < 150000
 #define shm_mq_send(queue, size, data, nowait, flush) shm_mq_send(queue, size, data, nowait)
 #endif

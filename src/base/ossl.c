@@ -60,10 +60,12 @@ pgtls_ossl_same_library(unsigned long *loaded)
 static bool
 read_usual_time(const ASN1_TIME *time, int64 *result)
 {
-	static const int days_of_month[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+	static const int days_of_month[] = {31, 28, 31, 30, 31, 30,
+	31, 31, 30, 31, 30, 31};
 	const unsigned char *s = ASN1_STRING_get0_data(time);
 	int			len = ASN1_STRING_length(time);
-	int			pairs[7];		/* century, year, month, day, hour, minute, second */
+	int			pairs[7];		/* century, year, month, day, hour, minute,
+								 * second */
 	int			first;
 	int			year;
 	int			month;
@@ -275,7 +277,8 @@ static bool
 is_finite_field(SSL *ssl)
 {
 	const SSL_CIPHER *cipher = SSL_get_current_cipher(ssl);
-	int			nid = cipher != NULL ? SSL_CIPHER_get_kx_nid(cipher) : NID_undef;
+	int			nid = cipher != NULL ? SSL_CIPHER_get_kx_nid(cipher) :
+		NID_undef;
 
 	return nid == NID_kx_dhe || nid == NID_kx_dhe_psk;
 }
@@ -326,8 +329,10 @@ pgtls_ossl_post_quantum(SSL *ssl, const char *group)
 	size_t		len = 0;
 
 	if (group == NULL)
-		return SSL_CIPHER_get_kx_nid(SSL_get_current_cipher(ssl)) == NID_kx_any ?
-			PGTLS_PQ_UNKNOWN : PGTLS_PQ_NO;
+		return SSL_CIPHER_get_kx_nid(SSL_get_current_cipher(ssl)) ==
+			NID_kx_any ?
+			PGTLS_PQ_UNKNOWN :
+			PGTLS_PQ_NO;
 
 	for (; group[len] != '\0' && len < sizeof(lower) - 1; len++)
 		lower[len] = pg_ascii_tolower((unsigned char) group[len]);
@@ -452,7 +457,8 @@ pgtls_ossl_key_name(X509 *cert, BIO *out)
 
 	/* before 3.0, to ask for the strength of such a key is a crash */
 	if (key != NULL &&
-		(EVP_PKEY_base_id(key) == EVP_PKEY_DSA || EVP_PKEY_base_id(key) == EVP_PKEY_EC) &&
+		(EVP_PKEY_base_id(key) == EVP_PKEY_DSA ||
+		 EVP_PKEY_base_id(key) == EVP_PKEY_EC) &&
 		EVP_PKEY_missing_parameters(key))
 		key = NULL;
 
@@ -481,7 +487,8 @@ pgtls_ossl_key_name(X509 *cert, BIO *out)
 				if (EVP_PKEY_get_group_name(key, group, sizeof(group), NULL))
 					nid = OBJ_txt2nid(group);
 #else
-				nid = EC_GROUP_get_curve_name(EC_KEY_get0_group(EVP_PKEY_get0_EC_KEY(key)));
+				nid = EC_GROUP_get_curve_name(
+											  EC_KEY_get0_group(EVP_PKEY_get0_EC_KEY(key)));
 #endif
 				if (nid != NID_undef)
 				{
@@ -584,12 +591,12 @@ pgtls_ossl_watch_memory(void)
 }
 
 /*
- * Whether OpenSSL had too little memory since the last pgtls_ossl_watch_memory().
- * Empties the error queue.
+ * Whether OpenSSL had too little memory since the last
+ * pgtls_ossl_watch_memory().  Empties the error queue.
  *
- * In many places OpenSSL says nothing of that, and takes a certificate whose key
- * it had no memory to decode for one with a weak key, say.  But malloc() leaves
- * a trace in errno, which a call that succeeds does not touch.
+ * In many places OpenSSL says nothing of that, and takes a certificate whose
+ * key it had no memory to decode for one with a weak key, say.  But malloc()
+ * leaves a trace in errno, which a call that succeeds does not touch.
  */
 bool
 pgtls_ossl_out_of_memory(void)
@@ -666,7 +673,8 @@ pgtls_ossl_ciphers(const char *list, const char *suites,
 		goto done;
 	ciphers = SSL_get1_supported_ciphers(ssl);
 	for (int i = 0; i < sk_SSL_CIPHER_num(ciphers); i++)
-		size += strlen(SSL_CIPHER_get_name(sk_SSL_CIPHER_value(ciphers, i))) + 1;
+		size += strlen(SSL_CIPHER_get_name(sk_SSL_CIPHER_value(ciphers, i))) +
+			1;
 	result = OPENSSL_malloc(size);
 	if (result == NULL)
 		goto done;
@@ -675,7 +683,8 @@ pgtls_ossl_ciphers(const char *list, const char *suites,
 	{
 		if (i > 0)
 			strlcat(result, ":", size);
-		strlcat(result, SSL_CIPHER_get_name(sk_SSL_CIPHER_value(ciphers, i)), size);
+		strlcat(result, SSL_CIPHER_get_name(sk_SSL_CIPHER_value(ciphers, i)),
+				size);
 	}
 
 done:
@@ -710,7 +719,8 @@ pgtls_ossl_store_objects_free(STACK_OF(X509_OBJECT) *objects)
  * has no way.  Not while somebody else uses the store.
  */
 bool
-pgtls_ossl_store_replace_crl(X509_STORE *store, const X509_CRL *crl, X509_CRL *by)
+pgtls_ossl_store_replace_crl(X509_STORE *store, const X509_CRL *crl,
+							 X509_CRL *by)
 {
 #ifdef HAVE_X509_STORE_GET0_OBJECTS
 	STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);

@@ -3,9 +3,10 @@
  * ossl.h
  *	  What pg_tls needs of OpenSSL, in one shape for all its versions.
  *
- * This file and base/ossl.c are the only ones that test for features of OpenSSL.
- * All functions here are pure C: they touch no server state, never raise an
- * error, and leave OpenSSL's error queue empty, but for pgtls_ossl_reason().
+ * This file and base/ossl.c are the only ones that test for features of
+ * OpenSSL.  All functions here are pure C: they touch no server state, never
+ * raise an error, and leave OpenSSL's error queue empty, but for
+ * pgtls_ossl_reason().
  *
  *-------------------------------------------------------------------------
  */
@@ -108,6 +109,7 @@ extern char *pgtls_ossl_ciphers(const char *list, const char *suites,
 								int min_version, int max_version);
 extern STACK_OF(X509_OBJECT) *pgtls_ossl_store_objects(X509_STORE *store);
 extern void pgtls_ossl_store_objects_free(STACK_OF(X509_OBJECT) *objects);
-extern bool pgtls_ossl_store_replace_crl(X509_STORE *store, const X509_CRL *crl, X509_CRL *by);
+extern bool pgtls_ossl_store_replace_crl(X509_STORE *store,
+										 const X509_CRL *crl, X509_CRL *by);
 
 #endif							/* PGTLS_OSSL_H */

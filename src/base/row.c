@@ -47,13 +47,17 @@ check(const Row *row, TupleDesc tupdesc)
 			row->types[fitting] == TupleDescAttr(tupdesc, fitting)->atttypid))
 		fitting++;
 	if (!same_number || fitting < row->natts)
-		ereport(ERROR,
+		ereport(
+				ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("objects of extension \"pg_tls\" do not fit the loaded library"),
 				 same_number ?
 				 errdetail("The library has type %s in column %d where SQL expects %s.",
-						   format_type_be(row->types[fitting]), fitting + 1,
-						   format_type_be(TupleDescAttr(tupdesc, fitting)->atttypid)) :
+						   format_type_be(row->types[fitting]),
+						   fitting + 1,
+						   format_type_be(
+										  TupleDescAttr(tupdesc, fitting)
+										  ->atttypid)) :
 				 errdetail("The library has %d columns where SQL expects %d.",
 						   row->natts, tupdesc->natts),
 				 errhint("Run ALTER EXTENSION pg_tls UPDATE, or restart the server if the library was replaced.")));
@@ -136,7 +140,8 @@ Datum
 pgtls_make_numeric(const char *decimal)
 {
 	if (strlen(decimal) <= 18)
-		return DirectFunctionCall1(int8_numeric, Int64GetDatum(strtoll(decimal, NULL, 10)));
+		return DirectFunctionCall1(int8_numeric,
+								   Int64GetDatum(strtoll(decimal, NULL, 10)));
 	return DirectFunctionCall3(numeric_in, CStringGetDatum(decimal),
 							   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 }
@@ -172,7 +177,8 @@ pgtls_row_time(Row *row, TimestampTz value)
 static text *
 convert_text(const char *utf8, size_t len)
 {
-	Oid			proc = FindDefaultConversionProc(PG_UTF8, GetDatabaseEncoding());
+	Oid			proc =
+		FindDefaultConversionProc(PG_UTF8, GetDatabaseEncoding());
 	const unsigned char *s = (const unsigned char *) utf8;
 	const unsigned char *end = s + len;
 	StringInfoData buf;
@@ -181,7 +187,8 @@ convert_text(const char *utf8, size_t len)
 	initStringInfo(&buf);
 	while (s < end)
 	{
-		int			n = Min(pg_encoding_mblen(PG_UTF8, (const char *) s), end - s);
+		int			n =
+			Min(pg_encoding_mblen(PG_UTF8, (const char *) s), end - s);
 		unsigned char converted[MAX_CONVERSION_GROWTH * 4 + 1];
 
 		if (!IS_HIGHBIT_SET(*s))
@@ -206,7 +213,8 @@ convert_text(const char *utf8, size_t len)
 static bool
 is_text(const char *utf8, size_t len)
 {
-	if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
+	if (GetDatabaseEncoding() == PG_UTF8 ||
+		GetDatabaseEncoding() == PG_SQL_ASCII)
 		return true;
 	for (size_t i = 0; i < len; i++)
 	{
@@ -219,7 +227,8 @@ is_text(const char *utf8, size_t len)
 static Datum
 text_datum(const char *utf8, size_t len)
 {
-	return PointerGetDatum(is_text(utf8, len) ? cstring_to_text_with_len(utf8, len) :
+	return PointerGetDatum(is_text(utf8, len) ?
+						   cstring_to_text_with_len(utf8, len) :
 						   convert_text(utf8, len));
 }
 
@@ -247,7 +256,9 @@ pgtls_row_text_in_place(Row *row, const text *utf8)
 	}
 	data = VARDATA_ANY(utf8);
 	len = VARSIZE_ANY_EXHDR(utf8);
-	add(row, TEXTOID, PointerGetDatum(is_text(data, len) ? utf8 : convert_text(data, len)), false);
+	add(row, TEXTOID,
+		PointerGetDatum(is_text(data, len) ? utf8 : convert_text(data, len)),
+		false);
 }
 
 /*
@@ -301,7 +312,9 @@ static void
 add_array(Row *row, Datum *texts, int n)
 {
 	add(row, TEXTARRAYOID,
-		PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false, TYPALIGN_INT)), false);
+		PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false,
+										TYPALIGN_INT)),
+		false);
 }
 
 /* A text[] of messages (List of char *); an empty array for none. */
@@ -357,7 +370,8 @@ pgtls_row_inet(Row *row, const char *address)
 	if (address == NULL)
 		pgtls_row_null(row);
 	else
-		add(row, INETOID, DirectFunctionCall1(inet_in, CStringGetDatum(address)), false);
+		add(row, INETOID,
+			DirectFunctionCall1(inet_in, CStringGetDatum(address)), false);
 }
 
 void

@@ -78,7 +78,7 @@ pgtls_text_is_hidden(const unsigned char *s, int n)
  */
 bool
 pgtls_text_escape(BIO *out, const char *text, int len,
-						 bool double_backslash)
+				  bool double_backslash)
 {
 	const unsigned char *s = (const unsigned char *) text;
 	const unsigned char *end = s + len;
@@ -88,7 +88,8 @@ pgtls_text_escape(BIO *out, const char *text, int len,
 	{
 		int			n = pgtls_text_character(s, end - s);
 
-		if (n > 0 && !pgtls_text_is_hidden(s, n) && !(*s == '\\' && double_backslash))
+		if (n > 0 && !pgtls_text_is_hidden(s, n) &&
+			!(*s == '\\' && double_backslash))
 		{
 			s += n;
 			continue;
@@ -118,7 +119,8 @@ pgtls_text_escape(BIO *out, const char *text, int len,
 
 /* Print bytes in hexadecimal, by these digits. */
 bool
-pgtls_text_print_digits(BIO *out, const unsigned char *bytes, int len, const char *digits)
+pgtls_text_print_digits(BIO *out, const unsigned char *bytes, int len,
+						const char *digits)
 {
 	char		buf[256];
 
@@ -152,10 +154,12 @@ is_clean(const char *text, long len)
 {
 	for (long i = 0; i < len;)
 	{
-		int			n = pgtls_text_character((const unsigned char *) text + i, len - i);
+		int			n =
+			pgtls_text_character((const unsigned char *) text + i, len - i);
 
 		if (n <= 0 || text[i] == '\0' ||
-			(n > 1 && pgtls_text_is_hidden((const unsigned char *) text + i, n)))
+			(n > 1 &&
+			 pgtls_text_is_hidden((const unsigned char *) text + i, n)))
 			return false;
 		i += n;
 	}

@@ -22,8 +22,8 @@
 typedef struct WakeShared
 {
 	int			pid;			/* of the monitor, 0 if it does not run */
-	int			pgproc;			/* number of its PGPROC, -1 while it exits
-								 * to give way, or to come back */
+	int			pgproc;			/* number of its PGPROC, -1 while it exits to
+								 * give way, or to come back */
 	bool		save_soon;		/* the save file is to be written at once */
 } WakeShared;
 

@@ -3,10 +3,11 @@
  * worker.c
  *	  Background workers: starting them, stopping them, and asking them.
  *
- * A worker that answers is forked from the postmaster, connects to no database, sends
- * its records, and exits with 0, so that neither the postmaster nor the log
- * needs to hear of it.  Small records are sent several at a time.  The last
- * message is a single byte: without it the answer is not whole.
+ * A worker that answers is forked from the postmaster, connects to no
+ * database, sends its records, and exits with 0, so that neither the
+ * postmaster nor the log needs to hear of it.  Small records are sent several
+ * at a time.  The last message is a single byte: without it the answer is not
+ * whole.
  *
  * The caller ends the worker if it gives up, for whatever reason.
  *
@@ -52,8 +53,9 @@
 
 /*
  * A record in a message: its length, and then, for each value, a byte that
- * says what it is, and the int64, or the string: a text or numeric, aligned, that
- * can be used where it is, and a terminator.  Records are aligned as texts are.
+ * says what it is, and the int64, or the string: a text or numeric, aligned,
+ * that can be used where it is, and a terminator.  Records are aligned as
+ * texts are.
  */
 typedef uint32 RecordLength;
 
@@ -78,14 +80,17 @@ static StringInfoData out_message;
 
 /* Fill in a worker that runs once. */
 void
-pgtls_worker_fill(BackgroundWorker *worker, const char *name, const char *function)
+pgtls_worker_fill(BackgroundWorker *worker, const char *name,
+				  const char *function)
 {
 	memset(worker, 0, sizeof(*worker));
 	worker->bgw_flags = BGWORKER_SHMEM_ACCESS;
 	worker->bgw_start_time = BgWorkerStart_PostmasterStart;
 	worker->bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker->bgw_library_name, PGTLS_LIBRARY, sizeof(worker->bgw_library_name));
-	strlcpy(worker->bgw_function_name, function, sizeof(worker->bgw_function_name));
+	strlcpy(worker->bgw_library_name, PGTLS_LIBRARY,
+			sizeof(worker->bgw_library_name));
+	strlcpy(worker->bgw_function_name, function,
+			sizeof(worker->bgw_function_name));
 	strlcpy(worker->bgw_name, name, sizeof(worker->bgw_name));
 	strlcpy(worker->bgw_type, name, sizeof(worker->bgw_type));
 }
@@ -106,8 +111,8 @@ pgtls_worker_catch(int signo, void (*handler) (int signo))
 }
 
 /*
- * Begin a worker that "stop" ends, a handler of signals: when it is told to end,
- * and when it takes too long.
+ * Begin a worker that "stop" ends, a handler of signals: when it is told to
+ * end, and when it takes too long.
  */
 void
 pgtls_worker_begin_limited(void (*stop) (int signo))
@@ -264,7 +269,8 @@ align(StringInfo data)
 static void
 begin_string(StringInfo record, size_t len)
 {
-	enlargeStringInfo(record, 1 + (int) sizeof(RecordLength) + VARHDRSZ + (int) len + 1);
+	enlargeStringInfo(record, 1 + (int) sizeof(RecordLength) + VARHDRSZ +
+					  (int) len + 1);
 	record->data[record->len++] = VALUE_STRING;
 	align(record);
 	SET_VARSIZE(record->data + record->len, VARHDRSZ + len);
@@ -318,7 +324,8 @@ pgtls_worker_put_numeric(StringInfo record, const char *decimal)
 void
 pgtls_worker_put_small_numeric(StringInfo record, int64 value)
 {
-	put_numeric(record, DirectFunctionCall1(int8_numeric, Int64GetDatum(value)));
+	put_numeric(record,
+				DirectFunctionCall1(int8_numeric, Int64GetDatum(value)));
 }
 
 void
@@ -349,7 +356,8 @@ pgtls_worker_put_hex(StringInfo record, const char *sign,
 	}
 	begin_string(record, strlen(sign) + 2 * (size_t) len);
 	put_bytes(record, sign, strlen(sign));
-	record->len += hex_encode((const char *) bytes, len, record->data + record->len);
+	record->len +=
+		hex_encode((const char *) bytes, len, record->data + record->len);
 	put_bytes(record, "", 1);
 }
 
@@ -361,7 +369,8 @@ static void
 flush_message(bool last)
 {
 	if (pgtls_worker_stop ||
-		shm_mq_send(out_queue, out_message.len, out_message.data, false, last) != SHM_MQ_SUCCESS)
+		shm_mq_send(out_queue, out_message.len, out_message.data, false,
+					last) != SHM_MQ_SUCCESS)
 		proc_exit(0);
 	resetStringInfo(&out_message);
 }
@@ -417,7 +426,8 @@ pgtls_worker_wait(long milliseconds)
 static BackgroundWorkerHandle *
 start_worker(const Question *question, dsm_handle segment)
 {
-	TimestampTz deadline = Min(question->deadline, GetCurrentTimestamp() + START_LIMIT);
+	TimestampTz deadline =
+		Min(question->deadline, GetCurrentTimestamp() + START_LIMIT);
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
 
@@ -432,7 +442,8 @@ start_worker(const Question *question, dsm_handle segment)
 		if (GetCurrentTimestamp() >= deadline)
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-					 errmsg("could not start a background worker for %s", question->what),
+					 errmsg("could not start a background worker for %s",
+							question->what),
 					 errhint("All worker slots are in use. Try again, or increase \"max_worker_processes\".")));
 		pgtls_worker_wait(50);
 	}
@@ -566,7 +577,8 @@ pgtls_worker_get(StringInfo record)
 static bool
 get_int(StringInfo record, int64 *value)
 {
-	if (record->cursor >= record->len || record->data[record->cursor] != VALUE_INT)
+	if (record->cursor >= record->len ||
+		record->data[record->cursor] != VALUE_INT)
 		return false;
 	record->cursor++;
 	if (record->len - record->cursor < (int) sizeof(*value))

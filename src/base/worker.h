@@ -38,11 +38,12 @@ typedef void (*AnswerCallback) (StringInfo record, void *arg);
 /* For the caller, who may be cancelled. */
 extern bool pgtls_worker_ask(const Question *question, AnswerCallback callback,
 							 void *arg);
-extern bool pgtls_worker_ask_rows(FunctionCallInfo fcinfo, const Question *question,
-								  const char *types);
+extern bool pgtls_worker_ask_rows(FunctionCallInfo fcinfo,
+								  const Question *question, const char *types);
 extern void pgtls_worker_wait(long milliseconds);
 extern char *pgtls_worker_get(StringInfo record);
-extern void pgtls_worker_add_row(Row *row, StringInfo record, const char *types);
+extern void pgtls_worker_add_row(Row *row, StringInfo record,
+								 const char *types);
 
 /* For those who start workers. */
 extern void pgtls_worker_fill(BackgroundWorker *worker, const char *name,

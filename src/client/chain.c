@@ -528,7 +528,8 @@ pgtls_chain_copy(ChainRef chain)
 bool
 pgtls_chain_parse(const ChainCopy *copy, X509 **leaf, STACK_OF(X509) **sent)
 {
-	const unsigned char *from = (const unsigned char *) &copy->length[copy->count];
+	const unsigned char *from =
+		(const unsigned char *) &copy->length[copy->count];
 	bool		ok;
 
 	*leaf = NULL;
@@ -627,7 +628,8 @@ pg_tls_test_chains(PG_FUNCTION_ARGS)
 				unsigned char digest[PGTLS_SHA256_LEN];
 
 				read_object(object, der);
-				if (!EVP_Digest(der, object->length, digest, NULL, EVP_sha256(), NULL) ||
+				if (!EVP_Digest(der, object->length, digest, NULL,
+								EVP_sha256(), NULL) ||
 					memcmp(digest, object->sha256, sizeof(digest)) != 0)
 					elog(ERROR, "certificate %d is damaged", n);
 			}
@@ -644,10 +646,10 @@ pg_tls_test_chains(PG_FUNCTION_ARGS)
 		elog(ERROR, "the arena does not add up");
 	LWLockRelease(arena->lock);
 
-	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%d certificates, %d chains of %d sessions, " UINT64_FORMAT " refused",
-											  count[OBJECT_CERTIFICATE],
-											  count[OBJECT_CHAIN],
-											  references[OBJECT_CHAIN],
-											  arena->refused)));
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf(
+											  "%d certificates, %d chains of %d sessions, " UINT64_FORMAT
+											  " refused",
+											  count[OBJECT_CERTIFICATE], count[OBJECT_CHAIN],
+											  references[OBJECT_CHAIN], arena->refused)));
 }
 #endif							/* PGTLS_TEST */

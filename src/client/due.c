@@ -17,9 +17,10 @@
 typedef struct DueShared
 {
 	/*
-	 * When the last pass of the verifier began that judged all sessions, since
-	 * the clock had changed something in the server's store; a TimestampTz.  A
-	 * verdict from before it is due.  Written by the verifier whose turn it is.
+	 * When the last pass of the verifier began that judged all sessions,
+	 * since the clock had changed something in the server's store; a
+	 * TimestampTz.  A verdict from before it is due.  Written by the verifier
+	 * whose turn it is.
 	 */
 	pg_atomic_uint64 judged_all_at;
 } DueShared;
@@ -99,7 +100,8 @@ pgtls_due_count(DueVerdicts *due)
 		due->unkept += keys[i].chain == PGTLS_NO_CHAIN;
 		if (!seen)
 			continue;			/* nobody will judge it */
-		if (verdict->generation != generation || verdict->crl_changes != crl_changes)
+		if (verdict->generation != generation ||
+			verdict->crl_changes != crl_changes)
 		{
 			due->outdated++;
 			since = Min(pgtls_history_changed_after(verdict->generation),

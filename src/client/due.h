@@ -33,7 +33,10 @@ typedef struct DueVerdicts
 extern Size pgtls_due_shmem_size(void);
 extern void pgtls_due_shmem_init(void *area, bool found);
 
-/* For the verifier: it begins to judge all sessions, whatever is known of them. */
+/*
+ * For the verifier: it begins to judge all sessions, whatever is known of
+ * them.
+ */
 extern void pgtls_due_judged_all(TimestampTz now);
 
 /* For any process. */

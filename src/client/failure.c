@@ -249,7 +249,8 @@ describe_client(const Port *port, Failure *failure)
 	if (port->user_name != NULL)
 		strlcpy(failure->usename, port->user_name, sizeof(failure->usename));
 	if (port->database_name != NULL)
-		strlcpy(failure->database, port->database_name, sizeof(failure->database));
+		strlcpy(failure->database, port->database_name,
+				sizeof(failure->database));
 }
 
 static void
@@ -260,7 +261,8 @@ describe_certificate(X509 *cert, Failure *failure)
 	if (!pgtls_certificate_read(cert, &info))
 		return;
 	failure->has_certificate = true;
-	memcpy(failure->fingerprint, info.fingerprint, sizeof(failure->fingerprint));
+	memcpy(failure->fingerprint, info.fingerprint,
+		   sizeof(failure->fingerprint));
 	failure->not_before = info.not_before;
 	failure->not_after = info.not_after;
 	if (info.serial != NULL && strlen(info.serial) < sizeof(failure->serial))
@@ -337,14 +339,16 @@ pgtls_failure_require_encryption(Port *port)
 #ifdef ENABLE_GSS
 	encrypted = encrypted || (port->gss != NULL && be_gssapi_get_enc(port));
 #endif
-	if (require_encryption && !encrypted && port->raddr.addr.ss_family != AF_UNIX)
+	if (require_encryption && !encrypted &&
+		port->raddr.addr.ss_family != AF_UNIX)
 	{
 		if (shared != NULL)
 		{
 			memset(&current, 0, sizeof(current));
 			describe_client(port, &current);
 			current.reason = REASON_ENCRYPTION_REQUIRED;
-			strlcpy(current.error, "connection is not encrypted", sizeof(current.error));
+			strlcpy(current.error, "connection is not encrypted",
+					sizeof(current.error));
 			publish();
 		}
 		ereport(FATAL,
@@ -443,13 +447,15 @@ pgtls_failure_load(StringInfo buf)
 		return false;
 	memcpy(&header, buf->data + buf->cursor, sizeof(header));
 	buf->cursor += sizeof(header);
-	if (header.counters != REASON_COUNT + 1 || header.failure_size != sizeof(Failure) ||
-		header.failures < 0 ||
-		(Size) (buf->len - buf->cursor) / sizeof(SavedCounter) < REASON_COUNT + 1)
+	if (header.counters != REASON_COUNT + 1 ||
+		header.failure_size != sizeof(Failure) || header.failures < 0 ||
+		(Size) (buf->len - buf->cursor) / sizeof(SavedCounter) <
+		REASON_COUNT + 1)
 		return false;
 	from = buf->data + buf->cursor;
 	buf->cursor += header.counters * sizeof(SavedCounter);
-	if ((Size) (buf->len - buf->cursor) / sizeof(Failure) < (Size) header.failures)
+	if ((Size) (buf->len - buf->cursor) / sizeof(Failure) <
+		(Size) header.failures)
 		return false;
 
 	for (int i = 0; i < header.counters; i++)
@@ -495,7 +501,9 @@ make_row(Row *row, const Failure *failure)
 	pgtls_row_begin(row);
 	pgtls_row_time(row, failure->time);
 	pgtls_row_int(row, failure->pid);
-	pgtls_row_inet(row, failure->client_addr[0] != '\0' ? failure->client_addr : NULL);
+	pgtls_row_inet(row, failure->client_addr[0] != '\0' ?
+				   failure->client_addr :
+				   NULL);
 	if (failure->client_port >= 0)
 		pgtls_row_int(row, failure->client_port);
 	else
@@ -506,7 +514,8 @@ make_row(Row *row, const Failure *failure)
 	add_message(row, failure->error);
 	if (failure->verify_error != X509_V_OK)
 	{
-		pgtls_row_text(row, X509_verify_cert_error_string(failure->verify_error));
+		pgtls_row_text(row,
+					   X509_verify_cert_error_string(failure->verify_error));
 		pgtls_row_int(row, failure->depth);
 	}
 	else
@@ -560,7 +569,8 @@ static void
 store_counter(ReturnSetInfo *rsinfo, const char *result, const char *reason,
 			  Counter *counter)
 {
-	TimestampTz last_time = (TimestampTz) pg_atomic_read_u64(&counter->last_time);
+	TimestampTz last_time =
+		(TimestampTz) pg_atomic_read_u64(&counter->last_time);
 	Row			row;
 
 	pgtls_row_begin(&row);
@@ -588,7 +598,8 @@ pg_stat_tls_handshakes(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	store_counter(rsinfo, "accepted", NULL, &shared->accepted);
 	for (int i = 0; i < REASON_COUNT; i++)
-		store_counter(rsinfo, "failed", pgtls_reason_name(i), &shared->failed[i]);
+		store_counter(rsinfo, "failed", pgtls_reason_name(i),
+					  &shared->failed[i]);
 	return (Datum) 0;
 }
 
@@ -611,7 +622,8 @@ pg_stat_tls_reset(PG_FUNCTION_ARGS)
 	reset_counter(&shared->accepted);
 	for (int i = 0; i < REASON_COUNT; i++)
 		reset_counter(&shared->failed[i]);
-	pg_atomic_write_u64(&shared->first_ticket, pg_atomic_read_u64(&shared->tickets));
+	pg_atomic_write_u64(&shared->first_ticket,
+						pg_atomic_read_u64(&shared->tickets));
 	pgtls_inventory_reset();
 	pgtls_wake_to_save();
 	PG_RETURN_VOID();

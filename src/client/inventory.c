@@ -196,7 +196,8 @@ empty_table(Table *table)
 }
 
 static void
-init_table(Table *table, int size, Size key_size, Size entry_size, PgTlsLock lock)
+init_table(Table *table, int size, Size key_size, Size entry_size,
+		   PgTlsLock lock)
 {
 	memset(table, 0, table_size(size, entry_size));
 	table->lock = pgtls_preload_lock(lock);
@@ -276,7 +277,8 @@ look_up(Table *table, const void *key)
 {
 	int32		number = *bucket(table, hash_key(table, key));
 
-	while (number != NONE && memcmp(entry(table, number), key, table->key_size) != 0)
+	while (number != NONE &&
+		   memcmp(entry(table, number), key, table->key_size) != 0)
 		number = link_of(table, number)->next_in_bucket;
 	return number;
 }
@@ -321,9 +323,11 @@ copy_entries(Table *table, int32 *n)
 	int32		count = 0;
 
 	LWLockAcquire(table->lock, LW_SHARED);
-	for (int32 number = table->oldest; number != NONE; number = link_of(table, number)->newer)
+	for (int32 number = table->oldest; number != NONE;
+		 number = link_of(table, number)->newer)
 	{
-		memcpy(copy + count * table->entry_size, entry(table, number), table->entry_size);
+		memcpy(copy + count * table->entry_size, entry(table, number),
+			   table->entry_size);
 		count++;
 	}
 	LWLockRelease(table->lock);
@@ -348,12 +352,15 @@ void
 pgtls_inventory_shmem_init(void *area, bool found)
 {
 	clients = area;
-	certificates = (Table *) ((char *) area + MAXALIGN(table_size(max_clients, sizeof(Client))));
+	certificates =
+		(Table *) ((char *) area +
+				   MAXALIGN(table_size(max_clients, sizeof(Client))));
 	if (found)
 		return;
-	init_table(clients, max_clients, sizeof(ClientKey), sizeof(Client), PGTLS_LOCK_CLIENTS);
-	init_table(certificates, max_certificates, sizeof(CertificateKey), sizeof(Certificate),
-			   PGTLS_LOCK_CERTIFICATES);
+	init_table(clients, max_clients, sizeof(ClientKey), sizeof(Client),
+			   PGTLS_LOCK_CLIENTS);
+	init_table(certificates, max_certificates, sizeof(CertificateKey),
+			   sizeof(Certificate), PGTLS_LOCK_CERTIFICATES);
 }
 
 
@@ -369,12 +376,14 @@ set_address(Address *to, const SockAddr *from)
 	if (from->addr.ss_family == AF_INET)
 	{
 		to->family = 4;
-		memcpy(to->bytes, &((const struct sockaddr_in *) &from->addr)->sin_addr, 4);
+		memcpy(to->bytes,
+			   &((const struct sockaddr_in *) &from->addr)->sin_addr, 4);
 	}
 	else if (from->addr.ss_family == AF_INET6)
 	{
 		to->family = 6;
-		memcpy(to->bytes, &((const struct sockaddr_in6 *) &from->addr)->sin6_addr, 16);
+		memcpy(to->bytes,
+			   &((const struct sockaddr_in6 *) &from->addr)->sin6_addr, 16);
 	}
 }
 
@@ -410,12 +419,16 @@ pgtls_inventory_note(const InventorySession *session)
 
 	/* the local ones are whole before the lock is taken */
 	memset(&client, 0, sizeof(client));
-	pgtls_text_cut(client.key.usename, sizeof(client.key.usename), session->usename);
-	strlcpy(client.key.encryption, session->encryption, sizeof(client.key.encryption));
-	pgtls_text_cut(client.key.version, sizeof(client.key.version), session->version);
-	pgtls_text_cut(client.key.cipher, sizeof(client.key.cipher), session->cipher);
+	pgtls_text_cut(client.key.usename, sizeof(client.key.usename),
+				   session->usename);
+	strlcpy(client.key.encryption, session->encryption,
+			sizeof(client.key.encryption));
+	pgtls_text_cut(client.key.version, sizeof(client.key.version),
+				   session->version);
+	pgtls_text_cut(client.key.cipher, sizeof(client.key.cipher),
+				   session->cipher);
 	pgtls_text_cut(client.key.key_exchange, sizeof(client.key.key_exchange),
-						  session->key_exchange);
+				   session->key_exchange);
 	set_address(&client.key.addr, session->addr);
 
 	LWLockAcquire(clients->lock, LW_EXCLUSIVE);
@@ -437,7 +450,8 @@ pgtls_inventory_note(const InventorySession *session)
 		cert.not_before = session->not_before;
 		cert.not_after = session->not_after;
 		pgtls_text_cut(cert.key_name, sizeof(cert.key_name), session->key);
-		if (session->serial != NULL && strlen(session->serial) < sizeof(cert.serial))
+		if (session->serial != NULL &&
+			strlen(session->serial) < sizeof(cert.serial))
 			strcpy(cert.serial, session->serial);
 		pgtls_text_cut(cert.subject, sizeof(cert.subject), session->subject);
 		pgtls_text_cut(cert.issuer, sizeof(cert.issuer), session->issuer);
@@ -514,7 +528,8 @@ load_table(Table *table, StringInfo buf, int32 *n)
 	memcpy(&size, buf->data + buf->cursor, sizeof(size));
 	memcpy(n, buf->data + buf->cursor + sizeof(size), sizeof(*n));
 	buf->cursor += sizeof(size) + sizeof(*n);
-	if (size != (int32) table->entry_size || *n < 0 || *n > (buf->len - buf->cursor) / size)
+	if (size != (int32) table->entry_size || *n < 0 ||
+		*n > (buf->len - buf->cursor) / size)
 		return NULL;
 	entries = buf->data + buf->cursor;
 	buf->cursor += *n * size;
@@ -538,7 +553,8 @@ bool
 pgtls_inventory_load(StringInfo buf)
 {
 	Table	   *const tables[] = {clients, certificates};
-	Size		seen_offset[] = {offsetof(Client, seen), offsetof(Certificate, seen)};
+	Size		seen_offset[] = {offsetof(Client, seen),
+	offsetof(Certificate, seen)};
 
 	for (int i = 0; i < (int) lengthof(tables); i++)
 	{
@@ -560,7 +576,9 @@ pgtls_inventory_load(StringInfo buf)
 			{
 				/* what was saved is not aligned */
 				memcpy(&more, source + seen_offset[i], sizeof(more));
-				add_seen((Seen *) ((char *) entry(table, number) + seen_offset[i]), true, &more);
+				add_seen((Seen *) ((char *) entry(table, number) +
+								   seen_offset[i]),
+						 true, &more);
 			}
 			else if (table->used < table->size)
 			{
@@ -588,8 +606,8 @@ add_address(Row *row, const Address *addr)
 {
 	char		buf[64];
 
-	if (addr->family == 0 ||
-		inet_ntop(addr->family == 4 ? AF_INET : AF_INET6, addr->bytes, buf, sizeof(buf)) == NULL)
+	if (addr->family == 0 || inet_ntop(addr->family == 4 ? AF_INET : AF_INET6,
+									   addr->bytes, buf, sizeof(buf)) == NULL)
 		pgtls_row_null(row);
 	else
 		pgtls_row_inet(row, buf);

@@ -82,7 +82,8 @@ settle_verdict(const SessionKey *key, TimestampTz now, Verdict *verdict)
 	if (verdict->known || verdict->chain_status == CHAIN_NOT_CHECKED)
 		return;
 
-	if (key->verdict.known && key->verdict.acceptable && end <= now && end != PGTLS_NO_TIME)
+	if (key->verdict.known && key->verdict.acceptable && end <= now &&
+		end != PGTLS_NO_TIME)
 	{
 		*verdict = key->verdict;
 		pgtls_verdict_at(verdict, now);

@@ -11,7 +11,8 @@
 #include "client/slot.h"
 
 /* What is done with each verdict. */
-typedef void (*JudgeCallback) (const SessionKey *key, const Verdict *verdict, void *arg);
+typedef void (*JudgeCallback) (const SessionKey *key, const Verdict *verdict,
+							   void *arg);
 
 /*
  * Which sessions: those that are due, that is, were judged by another

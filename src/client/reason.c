@@ -83,11 +83,15 @@ reason_of_sentence(const char *sentence)
 		"certificate expired", "certificate revoked",
 		"unsupported certificate", "certificate unobtainable", NULL
 	};
-	static const char *const cipher[] = {
-		"no shared cipher", "no suitable key share", "no shared group",
-		"no suitable signature algorithm", "no shared signature algorithm",
-		"no ciphers available", "handshake failure", "insufficient security", NULL
-	};
+	static const char *const cipher[] = {"no shared cipher",
+		"no suitable key share",
+		"no shared group",
+		"no suitable signature algorithm",
+		"no shared signature algorithm",
+		"no ciphers available",
+		"handshake failure",
+		"insufficient security",
+	NULL};
 	static const char *const protocol[] = {
 		"unsupported protocol", "no protocols available", "version too low",
 		"version too high", "wrong ssl version", "alert protocol version",
@@ -152,7 +156,8 @@ pgtls_reason_of_message(const ErrorData *edata, FailureReason *reason)
 	else if (starts_with(id, "connection requires a valid client certificate"))
 		*reason = REASON_CERTIFICATE_REQUIRED;
 	else if (starts_with(id, "certificate authentication failed") ||
-			 starts_with(id, "certificate validation (clientcert=verify-full) failed"))
+			 starts_with(id,
+						 "certificate validation (clientcert=verify-full) failed"))
 		*reason = REASON_CERTIFICATE_USER_MISMATCH;
 	else if (starts_with(id, "no pg_hba.conf entry") ||
 			 starts_with(id, "pg_hba.conf rejects"))

@@ -43,6 +43,7 @@ typedef enum FailureReason
 
 extern const char *pgtls_reason_name(FailureReason reason);
 extern FailureReason pgtls_reason_of_verify_error(int error);
-extern bool pgtls_reason_of_message(const ErrorData *edata, FailureReason *reason);
+extern bool pgtls_reason_of_message(const ErrorData *edata,
+									FailureReason *reason);
 
 #endif							/* PGTLS_REASON_H */

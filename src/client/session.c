@@ -128,7 +128,8 @@ describe_tls(Port *port, SessionInfo *info, const char *identity)
 	if (port->peer != NULL)
 	{
 		info->has_certificate = true;
-		pgtls_slot_put_text(info, TEXT_CLIENT_SIGNATURE, pgtls_ossl_signature(ssl, true));
+		pgtls_slot_put_text(info, TEXT_CLIENT_SIGNATURE,
+							pgtls_ossl_signature(ssl, true));
 		describe_certificate(port->peer, info, identity);
 	}
 }
@@ -229,8 +230,8 @@ transaction_ended(XactEvent event, void *arg)
 }
 
 /*
- * Have the session counted once it has begun, and its slot emptied when it ends.
- * Comes first of what a login does with its slot, since this may fail.
+ * Have the session counted once it has begun, and its slot emptied when it
+ * ends.  Comes first of what a login does with its slot, since this may fail.
  */
 void
 pgtls_session_register(void)
@@ -287,10 +288,13 @@ pgtls_session_explain_end(ErrorData *edata)
 	if (slot != NULL && edata->elevel == FATAL &&
 		edata->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN && edata->detail == NULL &&
 		slot->info.pid == MyProcPid &&
-		pgtls_cell_read(&slot->later_changecount, &slot->later, &later, sizeof(later)) &&
-		later.terminate && later.pid == MyProcPid && later.start == MyStartTimestamp)
-		edata->detail = psprintf("The client certificate is no longer acceptable: %s.",
-								 pgtls_verdict_error(&later.verdict));
+		pgtls_cell_read(&slot->later_changecount, &slot->later, &later,
+						sizeof(later)) &&
+		later.terminate && later.pid == MyProcPid &&
+		later.start == MyStartTimestamp)
+		edata->detail =
+			psprintf("The client certificate is no longer acceptable: %s.",
+					 pgtls_verdict_error(&later.verdict));
 }
 
 
@@ -353,10 +357,12 @@ static void
 begin_columns(CertificateColumns *columns)
 {
 	columns->known = false;
-	columns->context = AllocSetContextCreate(CurrentMemoryContext, "pg_stat_tls certificate",
+	columns->context = AllocSetContextCreate(CurrentMemoryContext,
+											 "pg_stat_tls certificate",
 											 ALLOCSET_SMALL_SIZES);
 	columns->eku = NULL;
-	columns->eku_context = AllocSetContextCreate(CurrentMemoryContext, "pg_stat_tls key usages",
+	columns->eku_context = AllocSetContextCreate(CurrentMemoryContext,
+												 "pg_stat_tls key usages",
 												 ALLOCSET_SMALL_SIZES);
 }
 
@@ -369,8 +375,8 @@ add_column(Row *row, CertificateColumns *columns, const SessionInfo *info,
 		pgtls_row_null(row);
 		return;
 	}
-	if (!columns->known ||
-		memcmp(columns->fingerprint, info->fingerprint, sizeof(info->fingerprint)) != 0)
+	if (!columns->known || memcmp(columns->fingerprint, info->fingerprint,
+								  sizeof(info->fingerprint)) != 0)
 	{
 		MemoryContext oldcontext;
 
@@ -380,9 +386,11 @@ add_column(Row *row, CertificateColumns *columns, const SessionInfo *info,
 		pgtls_row_begin(&columns->row);
 		pgtls_row_numeric(&columns->row, pgtls_slot_text(info, TEXT_SERIAL));
 		pgtls_row_list(&columns->row, pgtls_slot_text(info, TEXT_CLIENT_SAN));
-		pgtls_row_hex(&columns->row, info->fingerprint, sizeof(info->fingerprint));
+		pgtls_row_hex(&columns->row, info->fingerprint,
+					  sizeof(info->fingerprint));
 		MemoryContextSwitchTo(oldcontext);
-		memcpy(columns->fingerprint, info->fingerprint, sizeof(info->fingerprint));
+		memcpy(columns->fingerprint, info->fingerprint,
+			   sizeof(info->fingerprint));
 		columns->known = true;
 	}
 	pgtls_row_copy(row, &columns->row, which);
@@ -391,7 +399,8 @@ add_column(Row *row, CertificateColumns *columns, const SessionInfo *info,
 static void
 add_eku(Row *row, CertificateColumns *columns, const SessionInfo *info)
 {
-	const char *eku = info->certificate_read ? pgtls_slot_text(info, TEXT_CLIENT_EKU) : NULL;
+	const char *eku =
+		info->certificate_read ? pgtls_slot_text(info, TEXT_CLIENT_EKU) : NULL;
 
 	if (eku == NULL)
 	{
@@ -415,7 +424,8 @@ add_eku(Row *row, CertificateColumns *columns, const SessionInfo *info)
 
 /* The columns of pg_stat_tls, in their order. */
 static void
-make_row(Row *row, SessionInfo *info, TimestampTz now, CertificateColumns *columns)
+make_row(Row *row, SessionInfo *info, TimestampTz now,
+		 CertificateColumns *columns)
 {
 	bool		tls = info->encryption == ENCRYPTION_TLS;
 
@@ -447,7 +457,8 @@ make_row(Row *row, SessionInfo *info, TimestampTz now, CertificateColumns *colum
 
 	pgtls_row_bool(row, info->has_certificate);
 	pgtls_row_text_in_place(row, pgtls_slot_value(info, TEXT_CLIENT_CN));
-	pgtls_row_text_in_place(row, pgtls_slot_value(info, TEXT_CLIENT_DN_RFC2253));
+	pgtls_row_text_in_place(row,
+							pgtls_slot_value(info, TEXT_CLIENT_DN_RFC2253));
 	add_column(row, columns, info, COLUMN_SAN);
 	add_column(row, columns, info, COLUMN_FINGERPRINT);
 	pgtls_row_text_in_place(row, pgtls_slot_value(info, TEXT_CLIENT_KEY));

@@ -25,7 +25,8 @@
 #define READ_ATTEMPTS	1000
 
 #define TEXT_BOUND(name, bound) bound,
-static const uint16 text_bound[SESSION_TEXT_COUNT] = {SESSION_TEXTS(TEXT_BOUND)};
+static const uint16 text_bound[SESSION_TEXT_COUNT] = {
+SESSION_TEXTS(TEXT_BOUND)};
 
 static char *slots = NULL;		/* NULL without preloading */
 static int	nslots = 0;
@@ -175,7 +176,8 @@ pgtls_slot_apply_later_verdict(int number, SessionInfo *info)
 	SessionSlot *slot = get_slot(number);
 	LaterVerdict later;
 
-	if (pgtls_cell_read(&slot->later_changecount, &slot->later, &later, sizeof(later)) &&
+	if (pgtls_cell_read(&slot->later_changecount, &slot->later, &later,
+						sizeof(later)) &&
 		later.pid == info->pid && later.start == info->start)
 		info->verdict = later.verdict;
 }
@@ -214,7 +216,7 @@ pgtls_slot_put_number(SessionInfo *info, SessionText field, const char *digits)
 }
 
 /* A text, NULL for none; also for one that does not lie in what was copied. */
-const text *
+const		text *
 pgtls_slot_value(const SessionInfo *info, SessionText field)
 {
 	int			offset = (int) info->text[field] - 1;
@@ -316,7 +318,8 @@ pgtls_slot_judge(const SessionKey *key, const Verdict *verdict)
 	later.pid = key->pid;
 	later.start = key->start;
 	later.verdict = *verdict;
-	pgtls_cell_write(&slot->later_changecount, &slot->later, &later, sizeof(later));
+	pgtls_cell_write(&slot->later_changecount, &slot->later, &later,
+					 sizeof(later));
 }
 
 /*
@@ -337,7 +340,8 @@ pgtls_slot_terminate(const SessionKey *key, const Verdict *verdict)
 	later.start = key->start;
 	later.verdict = *verdict;
 	later.terminate = true;
-	pgtls_cell_write(&slot->later_changecount, &slot->later, &later, sizeof(later));
+	pgtls_cell_write(&slot->later_changecount, &slot->later, &later,
+					 sizeof(later));
 
 	/*
 	 * The slot is emptied before the process leaves the ProcArray, for which
@@ -358,7 +362,8 @@ pgtls_slot_describe(const SessionKey *key)
 	SessionInfo *info = palloc(sizeof(SessionInfo));
 	char	   *result = NULL;
 
-	if (pgtls_slot_read(key->number, info) && info->pid == key->pid && info->start == key->start)
+	if (pgtls_slot_read(key->number, info) && info->pid == key->pid &&
+		info->start == key->start)
 	{
 		const char *dn = pgtls_slot_text(info, TEXT_CLIENT_DN);
 		const char *serial = pgtls_slot_text(info, TEXT_SERIAL);

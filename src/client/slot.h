@@ -3,8 +3,9 @@
  * slot.h
  *	  Client sessions in shared memory: a slot for each possible backend.
  *
- * A session's own backend writes what it knows of itself (client/session.c), and the
- * verifier what it judged.  Any process reads.  No locks: see SessionSlot.
+ * A session's own backend writes what it knows of itself (client/session.c),
+ * and the verifier what it judged.  Any process reads.  No locks: see
+ * SessionSlot.
  *
  *-------------------------------------------------------------------------
  */
@@ -86,7 +87,8 @@ typedef struct SessionInfo
 	char		space[TEXT_SPACE];
 } SessionInfo;
 
-StaticAssertDecl(offsetof(SessionInfo, space) % sizeof(int32) == 0, "texts are not aligned");
+StaticAssertDecl(offsetof(SessionInfo, space) % sizeof(int32) == 0,
+				 "texts are not aligned");
 
 /*
  * LaterVerdict: the verdict that was reached last after the handshake.
@@ -113,8 +115,8 @@ typedef struct LaterVerdict
  * again, with write barriers between; so it is odd while the cell is being
  * written.  A reader copies the cell and must try again if changecount was
  * odd or has changed.  Nothing can fail or be interrupted between the two
- * increments, so a reader that pauses between its tries (base/cell.h) gives up only
- * where the writer died.  It then takes the slot for empty.
+ * increments, so a reader that pauses between its tries (base/cell.h) gives
+ * up only where the writer died.  It then takes the slot for empty.
  */
 typedef struct SessionSlot
 {

@@ -4,11 +4,11 @@
  *	  The verifier: a worker that judges the connected sessions.
  *
  * The monitor (work/monitor.c) has it started when the verdicts on connected
- * sessions may have changed: after a reload, when the clock brings a change, or
- * when ssl_crl_dir has changed; and where there are such sessions.  It is forked
- * from the postmaster, after a load that was under way, and so inherits the
- * trust store that the server uses; it judges the sessions by that, ends those
- * that have to end, and exits.
+ * sessions may have changed: after a reload, when the clock brings a change,
+ * or when ssl_crl_dir has changed; and where there are such sessions.  It is
+ * forked from the postmaster, after a load that was under way, and so
+ * inherits the trust store that the server uses; it judges the sessions by
+ * that, ends those that have to end, and exits.
  *
  *-------------------------------------------------------------------------
  */
@@ -54,9 +54,9 @@ static int	invalid_sessions;	/* pg_tls.invalid_sessions */
 typedef struct VerifierShared
 {
 	/*
-	 * Process ID of the verifier whose turn it is, 0 for none; each claims its
-	 * turn.  The monitor starts one at a time; but if the monitor itself is
-	 * started again, another one may still run.
+	 * Process ID of the verifier whose turn it is, 0 for none; each claims
+	 * its turn.  The monitor starts one at a time; but if the monitor itself
+	 * is started again, another one may still run.
 	 */
 	pg_atomic_uint32 pid;
 
@@ -138,7 +138,8 @@ pgtls_verifier_passes(void)
 TimestampTz
 pgtls_verifier_next_change(int64 generation)
 {
-	if (pg_atomic_read_u64(&shared->next_change_generation) != (uint64) generation)
+	if (pg_atomic_read_u64(&shared->next_change_generation) !=
+		(uint64) generation)
 		return DT_NOBEGIN;
 	return (TimestampTz) pg_atomic_read_u64(&shared->next_change);
 }
@@ -171,8 +172,10 @@ static void
 take_verdict(const SessionKey *key, const Verdict *verdict, void *arg)
 {
 	if (num_new_verdicts % 64 == 0)
-		new_verdicts = num_new_verdicts == 0 ? palloc(64 * sizeof(NewVerdict)) :
-			repalloc(new_verdicts, (num_new_verdicts + 64) * sizeof(NewVerdict));
+		new_verdicts = num_new_verdicts == 0 ?
+			palloc(64 * sizeof(NewVerdict)) :
+			repalloc(new_verdicts, (num_new_verdicts + 64) *
+					 sizeof(NewVerdict));
 	new_verdicts[num_new_verdicts].key = *key;
 	new_verdicts[num_new_verdicts++].verdict = *verdict;
 }
@@ -251,13 +254,14 @@ terminate_refused(void)
 		ereport(LOG,
 				(errmsg("terminating connection with PID %d, since its client certificate is no longer acceptable",
 						keys[i].pid),
-				 errdetail("Certificate %s: %s.", certificate, pgtls_verdict_error(verdict))));
+				 errdetail("Certificate %s: %s.", certificate,
+						   pgtls_verdict_error(verdict))));
 	}
 }
 
 /*
- * Wait until no other verifier runs: the one of a monitor that has ended may do.
- * False if this one is to end.
+ * Wait until no other verifier runs: the one of a monitor that has ended may
+ * do.  False if this one is to end.
  */
 static bool
 claim_turn(void)
@@ -284,8 +288,8 @@ end_turn(int code, Datum arg)
 }
 
 /*
- * For signals.  Each gets the verifier out of one file that it waits for, and has
- * others follow.
+ * For signals.  Each gets the verifier out of one file that it waits for, and
+ * has others follow.
  */
 void
 pgtls_verifier_stop(int signo)
@@ -304,15 +308,17 @@ make_pass(void)
 {
 	int64		generation = pgtls_load_generation();
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz next_change = (TimestampTz) pg_atomic_read_u64(&shared->next_change);
+	TimestampTz next_change =
+		(TimestampTz) pg_atomic_read_u64(&shared->next_change);
 	bool		all = next_change <= now ||
-		pg_atomic_read_u64(&shared->next_change_generation) != (uint64) generation;
+		pg_atomic_read_u64(&shared->next_change_generation) !=
+		(uint64) generation;
 	bool		complete = true;
 	SSL_CTX    *context;
 
 	/*
-	 * Until this pass has done all of its work, none has: one that fails, or is
-	 * cut short, has another follow.
+	 * Until this pass has done all of its work, none has: one that fails, or
+	 * is cut short, has another follow.
 	 */
 	pg_atomic_write_u64(&shared->next_change_generation, NO_GENERATION);
 	if (pgtls_load_client_context(&context))
@@ -327,14 +333,17 @@ make_pass(void)
 			pgtls_due_judged_all(now);
 		pg_memory_barrier();
 		pgtls_crlchange_begin_pass();
-		n = pgtls_judge_sessions(context, generation, pgtls_crlchange_inherited(),
-								 all ? JUDGE_ALL : JUDGE_DUE, take_verdict, NULL);
+		n = pgtls_judge_sessions(context, generation,
+								 pgtls_crlchange_inherited(),
+								 all ? JUDGE_ALL : JUDGE_DUE, take_verdict,
+								 NULL);
 		elog(DEBUG1, "pg_tls judged %d sessions in %.3f ms", n,
 			 (GetCurrentTimestamp() - now) / 1000.0);
 		complete = pgtls_crlchange_end_pass();
 		if (!complete)
 		{
-			elog(DEBUG1, "pg_tls discards what it judged: ssl_crl_dir is being changed");
+			elog(DEBUG1,
+				 "pg_tls discards what it judged: ssl_crl_dir is being changed");
 			return;
 		}
 		complete = publish_verdicts();

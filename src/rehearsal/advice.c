@@ -59,7 +59,8 @@ char *
 pgtls_advice_name(const X509_NAME *name)
 {
 	char	   *text = pgtls_name_text(name);
-	char	   *result = pstrdup(text != NULL && text[0] != '\0' ? text : "(empty name)");
+	char	   *result =
+		pstrdup(text != NULL && text[0] != '\0' ? text : "(empty name)");
 
 	OPENSSL_free(text);
 	return result;
@@ -70,7 +71,8 @@ pgtls_advice_name(const X509_NAME *name)
  * may be PGTLS_NO_TIME, since a CRL need not have one.
  */
 Validity
-pgtls_advice_validity(TimestampTz from, TimestampTz until, TimestampTz now, bool is_crl)
+pgtls_advice_validity(TimestampTz from, TimestampTz until, TimestampTz now,
+					  bool is_crl)
 {
 	TimestampTz notice = (TimestampTz) pgtls_expiry_warning * USECS_PER_MINUTE;
 
@@ -86,7 +88,8 @@ pgtls_advice_validity(TimestampTz from, TimestampTz until, TimestampTz now, bool
 }
 
 static List *
-advise(List *list, const char *code, const void *about, const char *object, char *text)
+advise(List *list, const char *code, const void *about, const char *object,
+	   char *text)
 {
 	Advice	   *advice = palloc(sizeof(Advice));
 
@@ -102,9 +105,10 @@ advise(List *list, const char *code, const void *about, const char *object, char
  * sentence for an end; the code is made of "prefix".
  */
 static List *
-advise_on_validity(List *list, const char *prefix, const void *about, const char *object,
-				   const char *what, TimestampTz from, TimestampTz until,
-				   TimestampTz now, bool is_crl, const char *consequence)
+advise_on_validity(List *list, const char *prefix, const void *about,
+				   const char *object, const char *what, TimestampTz from,
+				   TimestampTz until, TimestampTz now, bool is_crl,
+				   const char *consequence)
 {
 	switch (pgtls_advice_validity(from, until, now, is_crl))
 	{
@@ -112,15 +116,17 @@ advise_on_validity(List *list, const char *prefix, const void *about, const char
 			break;
 		case ENDS_SOON:
 			list = advise(list, psprintf("%s_expiring", prefix), about, object,
-						  psprintf("%s ends at %s", what, timestamptz_to_str(until)));
+						  psprintf("%s ends at %s", what,
+								   timestamptz_to_str(until)));
 			break;
 		case ENDED:
 			list = advise(list, psprintf("%s_expired", prefix), about, object,
-						  psprintf("%s ended at %s: %s", what, timestamptz_to_str(until),
-								   consequence));
+						  psprintf("%s ended at %s: %s", what,
+								   timestamptz_to_str(until), consequence));
 			break;
 		case NOT_YET:
-			list = advise(list, psprintf("%s_not_yet_valid", prefix), about, object,
+			list = advise(list, psprintf("%s_not_yet_valid", prefix), about,
+						  object,
 						  psprintf("%s is not valid before %s: %s", what,
 								   timestamptz_to_str(from), consequence));
 			break;
@@ -134,10 +140,11 @@ advise_on_end(List *list, const char *prefix, const char *what, X509 *cert,
 {
 	char	   *name = pgtls_advice_name(X509_get_subject_name(cert));
 
-	return advise_on_validity(list, prefix, cert, name, psprintf("%s \"%s\"", what, name),
+	return advise_on_validity(list, prefix, cert, name,
+							  psprintf("%s \"%s\"", what, name),
 							  pgtls_ossl_time(X509_get0_notBefore(cert)),
-							  pgtls_ossl_time(X509_get0_notAfter(cert)),
-							  now, false, consequence);
+							  pgtls_ossl_time(X509_get0_notAfter(cert)), now,
+							  false, consequence);
 }
 
 /* Make it possible to find CAs by their subjects, and CRLs by their issuers. */
@@ -210,8 +217,8 @@ advise_on_server_chain(List *list, SSL_CTX *context, const Lookup *cas,
 
 	if (cert == NULL)
 		return list;
-	list = advise_on_end(list, "server_certificate", "server certificate", cert, now,
-						 "clients that verify it cannot connect");
+	list = advise_on_end(list, "server_certificate", "server certificate",
+						 cert, now, "clients that verify it cannot connect");
 	if (X509_check_purpose(cert, X509_PURPOSE_SSL_SERVER, 0) != 1)
 	{
 		char	   *name = pgtls_advice_name(X509_get_subject_name(cert));
@@ -228,10 +235,12 @@ advise_on_server_chain(List *list, SSL_CTX *context, const Lookup *cas,
 		X509	   *issuer = sk_X509_value(chain, i);
 
 		if (X509_check_issued(issuer, cert) != X509_V_OK)
-			return advise(list, "server_chain_disordered", issuer, "ssl_cert_file",
+			return advise(list, "server_chain_disordered", issuer,
+						  "ssl_cert_file",
 						  psprintf("certificate %d in \"%s\" is not the issuer of the one before it",
 								   i + 2, ssl_cert_file));
-		list = advise_on_end(list, "server_chain", "intermediate certificate", issuer, now,
+		list = advise_on_end(list, "server_chain", "intermediate certificate",
+							 issuer, now,
 							 "clients that verify the server cannot connect");
 		cert = issuer;
 	}
@@ -246,10 +255,13 @@ advise_on_server_chain(List *list, SSL_CTX *context, const Lookup *cas,
 		X509	   *issuer = find_issuer(cas, cert);
 
 		if (issuer != NULL && !pgtls_certificate_self_signed(issuer))
-			list = advise(list, "server_chain_incomplete", cert, "ssl_cert_file",
-						  psprintf("the chain in \"%s\" is not complete: it lacks \"%s\", which is no root",
-								   ssl_cert_file,
-								   pgtls_advice_name(X509_get_subject_name(issuer))));
+			list =
+				advise(list, "server_chain_incomplete", cert,
+					   "ssl_cert_file",
+					   psprintf("the chain in \"%s\" is not complete: it lacks \"%s\", which is no root",
+								ssl_cert_file,
+								pgtls_advice_name(
+												  X509_get_subject_name(issuer))));
 	}
 	return list;
 }
@@ -272,7 +284,8 @@ advise_on_ca(List *list, X509 *ca, const Lookup *crls, const char *crl_dir,
 		if (pgtls_crl_is_of(lfirst(lc), ca))
 			return list;
 	}
-	if (crl_dir[0] != '\0' && pgtls_crldir_has_crl(crl_dir, ca, pgtls_lookup_find(crls, &key)))
+	if (crl_dir[0] != '\0' &&
+		pgtls_crldir_has_crl(crl_dir, ca, pgtls_lookup_find(crls, &key)))
 		return list;
 	name = pgtls_advice_name(X509_get_subject_name(ca));
 	return advise(list, "ca_without_crl", ca, name,
@@ -285,7 +298,8 @@ advise_on_crl(List *list, X509_CRL *crl, TimestampTz now)
 {
 	char	   *issuer = pgtls_advice_name(X509_CRL_get_issuer(crl));
 
-	list = advise_on_validity(list, "crl", crl, issuer, psprintf("CRL of \"%s\"", issuer),
+	list = advise_on_validity(list, "crl", crl, issuer,
+							  psprintf("CRL of \"%s\"", issuer),
 							  pgtls_ossl_time(X509_CRL_get0_lastUpdate(crl)),
 							  pgtls_ossl_time(X509_CRL_get0_nextUpdate(crl)),
 							  now, true,
@@ -332,7 +346,10 @@ pgtls_advice_on_loaded(SSL_CTX *context, bool complete, const char *crl_dir)
 
 		pgtls_worker_check();
 		if (ca != NULL)
-			list = advise_on_ca(list, ca, crls, pgtls_verify_checks_crls(store) ? crl_dir : NULL, now);
+			list =
+				advise_on_ca(list, ca, crls,
+							 pgtls_verify_checks_crls(store) ? crl_dir : NULL,
+							 now);
 		else if (crl != NULL)
 			list = advise_on_crl(list, crl, now);
 	}
@@ -358,7 +375,8 @@ advise_on_key(List *list, X509 *cert, const char *what)
 	char	   *name = pgtls_advice_name(X509_get_subject_name(cert));
 	int			digest = NID_undef;
 
-	if (key != NULL && EVP_PKEY_security_bits(key) > 0 && EVP_PKEY_security_bits(key) < 112)
+	if (key != NULL && EVP_PKEY_security_bits(key) > 0 &&
+		EVP_PKEY_security_bits(key) < 112)
 	{
 		BIO		   *bio = BIO_new(BIO_s_mem());
 		char	   *data = NULL;
@@ -367,12 +385,14 @@ advise_on_key(List *list, X509 *cert, const char *what)
 		if (bio != NULL && pgtls_ossl_key_name(cert, bio))
 			len = BIO_get_mem_data(bio, &data);
 		list = advise(list, "weak_key", cert, name,
-					  psprintf("%s \"%s\" has a weak key, %.*s", what, name, (int) len, data));
+					  psprintf("%s \"%s\" has a weak key, %.*s", what, name,
+							   (int) len, data));
 		BIO_free(bio);
 	}
 	if (!pgtls_certificate_self_signed(cert) &&
 		OBJ_find_sigid_algs(X509_get_signature_nid(cert), &digest, NULL) &&
-		(digest == NID_sha1 || digest == NID_md5 || digest == NID_md4 || digest == NID_md2))
+		(digest == NID_sha1 || digest == NID_md5 || digest == NID_md4 ||
+		 digest == NID_md2))
 		list = advise(list, "weak_signature", cert, name,
 					  psprintf("%s \"%s\" is signed by means of %s", what, name,
 							   OBJ_nid2ln(digest)));
@@ -416,10 +436,12 @@ advise_on_lone_certificate(List *list, X509 *cert, const Lookup *cas)
 		if (pgtls_certificate_self_signed(last))
 			return list;
 		if (issuer == NULL)
-			return advise(list, "server_chain_alone", cert, "ssl_cert_file",
+			return advise(list, "server_chain_alone", cert,
+						  "ssl_cert_file",
 						  psprintf("\"%s\" holds one certificate, and its issuer \"%s\" is not in \"ssl_ca_file\" either: clients that do not have it cannot verify the server",
 								   ssl_cert_file,
-								   pgtls_advice_name(X509_get_issuer_name(last))));
+								   pgtls_advice_name(
+													 X509_get_issuer_name(last))));
 		last = issuer;
 	}
 	return list;
@@ -450,7 +472,8 @@ pgtls_advice_on_strength(SSL_CTX *context, bool complete)
 		list = advise_on_key(list, cert, "server certificate");
 		if (pgtls_certificate_self_signed(cert))
 			list = advise(list, "server_certificate_self_signed", cert, name,
-						  psprintf("server certificate \"%s\" is self-signed", name));
+						  psprintf("server certificate \"%s\" is self-signed",
+								   name));
 		if (!has_host_name(cert))
 			list = advise(list, "server_certificate_no_san", cert, name,
 						  psprintf("server certificate \"%s\" has no DNS name or IP address in its subject alternative names",
@@ -468,7 +491,8 @@ pgtls_advice_on_strength(SSL_CTX *context, bool complete)
 	}
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
-		X509	   *ca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+		X509	   *ca =
+			X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
 
 		if (ca != NULL)
 			list = advise_on_key(list, ca, "CA certificate");
@@ -501,7 +525,9 @@ pgtls_advice_on_all(const Inspection *in)
 	ListCell   *lc;
 
 	foreach(lc, pgtls_inspect_crls_on_demand(in))
-		advice = list_concat(advice, pgtls_advice_on_crl(((FileItem *) lfirst(lc))->crl));
+		advice =
+		list_concat(advice, pgtls_advice_on_crl(
+												((FileItem *) lfirst(lc))->crl));
 	return advice;
 }
 
@@ -510,5 +536,7 @@ List *
 pgtls_advice_on_inherited_strength(const Inspection *in)
 {
 	return in->context != NULL ?
-		pgtls_advice_on_strength(in->context, pgtls_prepare_built_chain()) : NIL;
+		pgtls_advice_on_strength(in->context,
+								 pgtls_prepare_built_chain()) :
+		NIL;
 }

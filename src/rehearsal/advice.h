@@ -38,7 +38,8 @@ extern void pgtls_advice_define_settings(void);
 extern Validity pgtls_advice_validity(TimestampTz from, TimestampTz until,
 									  TimestampTz now, bool is_crl);
 extern char *pgtls_advice_name(const X509_NAME *name);
-extern List *pgtls_advice_on_loaded(SSL_CTX *context, bool complete, const char *crl_dir);
+extern List *pgtls_advice_on_loaded(SSL_CTX *context, bool complete,
+									const char *crl_dir);
 extern List *pgtls_advice_on_crl(X509_CRL *crl);
 extern List *pgtls_advice_on_strength(SSL_CTX *context, bool complete);
 

@@ -42,7 +42,8 @@ item_state(const Inspection *in, FileKind kind, const FileItem *item)
 		return NULL;
 	if (kind == CRL_DIR && pgtls_inspect_crl_dir_is_in_force(in))
 		return "on demand";
-	return item->loaded ? (item->on_disk ? "loaded" : "loaded only") : "disk only";
+	return item->loaded ? (item->on_disk ? "loaded" : "loaded only") :
+		"disk only";
 }
 
 /* What is wrong with a certificate or CRL, in sentences. */
@@ -51,7 +52,8 @@ item_problem(const Inspection *in, FileKind kind, const FileItem *item,
 			 const Lookup *advice)
 {
 	bool		in_force = item->loaded;
-	const void *about = item->cert != NULL ? (const void *) item->cert : (const void *) item->crl;
+	const void *about = item->cert != NULL ? (const void *) item->cert :
+		(const void *) item->crl;
 	List	   *said = pgtls_lookup_find(advice, &about);
 	StringInfoData buf;
 	ListCell   *lc;
@@ -74,11 +76,14 @@ item_problem(const Inspection *in, FileKind kind, const FileItem *item,
 		return buf.len > 0 ? buf.data : NULL;
 	}
 
-	from = pgtls_ossl_time(item->cert != NULL ? X509_get0_notBefore(item->cert) :
+	from = pgtls_ossl_time(item->cert != NULL ?
+						   X509_get0_notBefore(item->cert) :
 						   X509_CRL_get0_lastUpdate(item->crl));
-	until = pgtls_ossl_time(item->cert != NULL ? X509_get0_notAfter(item->cert) :
+	until = pgtls_ossl_time(item->cert != NULL ?
+							X509_get0_notAfter(item->cert) :
 							X509_CRL_get0_nextUpdate(item->crl));
-	switch (pgtls_advice_validity(from, until, GetCurrentTimestamp(), item->crl != NULL))
+	switch (pgtls_advice_validity(from, until, GetCurrentTimestamp(),
+								  item->crl != NULL))
 	{
 		case VALID:
 			break;
@@ -98,7 +103,8 @@ answer_certificate(StringInfo record, const Inspection *in, FileKind kind,
 {
 	CertInfo	info;
 	CertDetails details;
-	bool		configured = in->files[CRL_FILE].path != NULL || in->files[CRL_DIR].path != NULL;
+	bool		configured = in->files[CRL_FILE].path != NULL ||
+		in->files[CRL_DIR].path != NULL;
 
 	if (!pgtls_certificate_read(item->cert, &info) ||
 		!pgtls_certificate_read_details(item->cert, &details))
@@ -123,7 +129,8 @@ answer_certificate(StringInfo record, const Inspection *in, FileKind kind,
 	pgtls_worker_put(record, details.signature_algorithm);
 	pgtls_worker_put_bool(record, details.is_ca);
 	pgtls_worker_put_bool(record, details.self_signed);
-	pgtls_worker_put_hex(record, "", info.fingerprint, sizeof(info.fingerprint));
+	pgtls_worker_put_hex(record, "", info.fingerprint,
+						 sizeof(info.fingerprint));
 	if (kind == CERT_FILE || !(item->loaded ? in->crls_in_use : configured))
 		pgtls_worker_put(record, NULL);
 	else
@@ -167,7 +174,8 @@ answer_crl(StringInfo record, const Inspection *in, FileKind kind,
 	const char *problem;
 
 	pgtls_worker_put(record, pgtls_inspect_kinds[kind].setting);
-	pgtls_worker_put(record, item->path != NULL ? item->path : in->files[kind].path);
+	pgtls_worker_put(record,
+					 item->path != NULL ? item->path : in->files[kind].path);
 	pgtls_worker_put(record, item_state(in, kind, item));
 	if (item->crl == NULL)
 	{
@@ -199,16 +207,18 @@ answer_crl(StringInfo record, const Inspection *in, FileKind kind,
 }
 
 /* A function that sends a record about an item. */
-typedef void (*AnswerItem) (StringInfo record, const Inspection *in, FileKind kind,
-							const FileItem *item, const Lookup *advice);
+typedef void (*AnswerItem) (StringInfo record, const Inspection *in,
+							FileKind kind, const FileItem *item,
+							const Lookup *advice);
 
 /* Send what is said of each of these items, with memory for one at a time. */
 static void
-answer_list(const Inspection *in, FileKind kind, List *items, bool certificates, bool loaded_only,
-			const Lookup *advice)
+answer_list(const Inspection *in, FileKind kind, List *items,
+			bool certificates, bool loaded_only, const Lookup *advice)
 {
 	AnswerItem	answer = certificates ? answer_certificate : answer_crl;
-	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "pg_tls row",
+	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext,
+											  "pg_tls row",
 											  ALLOCSET_DEFAULT_SIZES);
 	StringInfoData record;
 	ListCell   *lc;
@@ -219,7 +229,8 @@ answer_list(const Inspection *in, FileKind kind, List *items, bool certificates,
 		const FileItem *item = lfirst(lc);
 		MemoryContext oldcontext;
 
-		if ((item->cert != NULL) != certificates || (loaded_only && item->on_disk))
+		if ((item->cert != NULL) != certificates ||
+			(loaded_only && item->on_disk))
 			continue;
 		pgtls_worker_check();
 		oldcontext = MemoryContextSwitchTo(row);
@@ -242,8 +253,10 @@ answer_items(const Inspection *in, bool certificates)
 		pgtls_lookup_add(advice, &((Advice *) lfirst(lc))->about, lfirst(lc));
 	for (int kind = 0; kind < NUM_FILES; kind++)
 	{
-		answer_list(in, kind, in->files[kind].disk, certificates, false, advice);
-		answer_list(in, kind, in->files[kind].loaded, certificates, true, advice);
+		answer_list(in, kind, in->files[kind].disk, certificates, false,
+					advice);
+		answer_list(in, kind, in->files[kind].loaded, certificates, true,
+					advice);
 	}
 }
 

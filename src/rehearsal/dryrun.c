@@ -80,9 +80,10 @@ collect_message(ErrorData *edata)
 	messages = lappend(messages, edata->detail != NULL ?
 					   psprintf("%s (%s)", edata->message, edata->detail) :
 					   pstrdup(edata->message));
-	if (reading_settings && edata->sqlerrcode != ERRCODE_CANT_CHANGE_RUNTIME_PARAM &&
+	if (reading_settings &&
+		edata->sqlerrcode != ERRCODE_CANT_CHANGE_RUNTIME_PARAM &&
 		(edata->message_id == NULL ||
-		 strstr(edata->message_id, "contains errors") == NULL))	/* says what */
+		 strstr(edata->message_id, "contains errors") == NULL)) /* says what */
 		config_errors = lappend(config_errors, llast(messages));
 	MemoryContextSwitchTo(oldcontext);
 }
@@ -151,7 +152,8 @@ take_messages(void)
 		return NULL;
 	initStringInfo(&buf);
 	foreach(lc, messages)
-		appendStringInfo(&buf, "%s%s", buf.len > 0 ? "; " : "", (char *) lfirst(lc));
+		appendStringInfo(&buf, "%s%s", buf.len > 0 ? "; " : "",
+						 (char *) lfirst(lc));
 	messages = NIL;
 	return buf.data;
 }
@@ -170,8 +172,9 @@ find_unreadable_type(void)
 	{
 		struct stat st;
 
-		if (files[i] != NULL && files[i][0] != '\0' && stat(files[i], &st) == 0 &&
-			!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+		if (files[i] != NULL && files[i][0] != '\0' &&
+			stat(files[i], &st) == 0 && !S_ISREG(st.st_mode) &&
+			!S_ISDIR(st.st_mode))
 			return psprintf("file \"%s\" is not a regular file, and the server might wait forever for its contents",
 							files[i]);
 	}
@@ -211,8 +214,9 @@ load(bool load_files, CheckResult *result)
 		new_context = NULL;
 		result->error = take_messages();
 		if (pgtls_dryrun_command_hung)
-			result->error = psprintf("the command of \"ssl_passphrase_command\" has not ended within %d s",
-									 pgtls_dryrun_command_limit);
+			result->error =
+				psprintf("the command of \"ssl_passphrase_command\" has not ended within %d s",
+						 pgtls_dryrun_command_limit);
 		if (result->error == NULL)
 			result->error = "the server gave no reason";
 	}
@@ -239,17 +243,21 @@ add_warnings(CheckResult *result)
 	result->advice = pgtls_advice_on_loaded(new_context, false, ssl_crl_dir);
 	foreach(lc, result->advice)
 		warn(result, "%s", ((Advice *) lfirst(lc))->text);
-	result->advice = list_concat(result->advice, pgtls_advice_on_strength(new_context, false));
+	result->advice = list_concat(result->advice,
+								 pgtls_advice_on_strength(new_context, false));
 
-	if ((ssl_crl_file[0] != '\0' || ssl_crl_dir[0] != '\0') && ssl_ca_file[0] == '\0')
-		warn(result, "CRLs are configured, but no \"ssl_ca_file\": no client certificate is asked for");
+	if ((ssl_crl_file[0] != '\0' || ssl_crl_dir[0] != '\0') &&
+		ssl_ca_file[0] == '\0')
+		warn(result,
+			 "CRLs are configured, but no \"ssl_ca_file\": no client certificate is asked for");
 	while (pgtls_crldir_next(ssl_crl_dir, &rest, dir, sizeof(dir)))
 	{
 		struct stat st;
 
 		if (stat(dir, &st) != 0)
-			warn(result, "could not access directory \"%s\" of \"ssl_crl_dir\": %s", dir,
-				 strerror(errno));
+			warn(result,
+				 "could not access directory \"%s\" of \"ssl_crl_dir\": %s",
+				 dir, strerror(errno));
 		else if (!S_ISDIR(st.st_mode))
 			warn(result, "\"%s\" of \"ssl_crl_dir\" is not a directory", dir);
 	}
@@ -273,14 +281,16 @@ send_refused(const SessionKey *key, const Verdict *verdict, void *arg)
 	CertInfo	info;
 	bool		has_info;
 
-	if (!pgtls_verdict_refused(verdict) || !pgtls_slot_read_chain(key, &leaf, &sent))
+	if (!pgtls_verdict_refused(verdict) ||
+		!pgtls_slot_read_chain(key, &leaf, &sent))
 		return;
 	has_info = pgtls_certificate_read(leaf, &info);
 	pgtls_worker_put(record, "session");
 	pgtls_worker_put_int(record, key->pid);
 	pgtls_worker_put(record, has_info ? info.subject : NULL);
 	pgtls_worker_put_numeric(record, has_info ? info.serial : NULL);
-	pgtls_worker_put_hex(record, "", has_info ? info.fingerprint : NULL, PGTLS_SHA256_LEN);
+	pgtls_worker_put_hex(record, "", has_info ? info.fingerprint : NULL,
+						 PGTLS_SHA256_LEN);
 	pgtls_worker_put(record, pgtls_verdict_chain_status(verdict));
 	pgtls_worker_put(record, pgtls_verdict_error(verdict));
 	pgtls_worker_put(record, pgtls_verdict_crl_status(verdict));
@@ -316,7 +326,8 @@ void
 pgtls_dryrun_make(CheckDepth depth, CheckResult *result)
 {
 	emit_log_hook_type next_emit_log = emit_log_hook;
-	char	   *log_level = pstrdup(GetConfigOption("log_min_messages", false, false));
+	char	   *log_level =
+		pstrdup(GetConfigOption("log_min_messages", false, false));
 
 	emit_log_hook = collect_message;
 	SetConfigOption("log_min_messages", "debug3", PGC_SUSET, PGC_S_OVERRIDE);
@@ -339,10 +350,12 @@ pgtls_dryrun_main(Datum arg)
 	pgtls_dryrun_make(depth, &result);
 	initStringInfo(&record);
 	send_result(&result, &record);
-	if (depth == CHECK_SESSIONS && new_context != NULL && ssl_ca_file[0] != '\0')
+	if (depth == CHECK_SESSIONS && new_context != NULL &&
+		ssl_ca_file[0] != '\0')
 	{
 		pgtls_adopt_ciphers(new_context, pgtls_cipher_list);
-		pgtls_judge_sessions(new_context, 0, 0, JUDGE_ALL, send_refused, &record);
+		pgtls_judge_sessions(new_context, 0, 0, JUDGE_ALL, send_refused,
+							 &record);
 	}
 	pgtls_worker_end();
 }
@@ -378,8 +391,9 @@ take_record(StringInfo record, void *arg)
 		caller->result->error = copy_string(pgtls_worker_get(record));
 	}
 	else if (strcmp(about, "warning") == 0)
-		caller->result->warnings = lappend(caller->result->warnings,
-										   copy_string(pgtls_worker_get(record)));
+		caller->result->warnings =
+			lappend(caller->result->warnings,
+					copy_string(pgtls_worker_get(record)));
 	else
 	{
 		Row			row;
@@ -433,8 +447,9 @@ pg_tls_check(PG_FUNCTION_ARGS)
 	pgtls_dryrun_run(DT_NOEND, &result);
 
 	if (result.ok && !result.ssl)
-		result.warnings = lcons("\"ssl\" is off: after a reload the server would not offer TLS",
-								result.warnings);
+		result.warnings =
+			lcons("\"ssl\" is off: after a reload the server would not offer TLS",
+				  result.warnings);
 	pgtls_row_begin(&row);
 	pgtls_row_bool(&row, result.ok);
 	pgtls_row_message(&row, result.error);

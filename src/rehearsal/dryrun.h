@@ -30,8 +30,8 @@ typedef struct CheckResult
 	List	   *warnings;		/* of char *: what a success would hide */
 	List	   *config_errors;	/* those of them that concern postgresql.conf;
 								 * for workers only */
-	List	   *advice;			/* of Advice *, what the files would be advised
-								 * of; for workers only */
+	List	   *advice;			/* of Advice *, what the files would be
+								 * advised of; for workers only */
 } CheckResult;
 
 /* In a worker: a passphrase is not to be asked for; and one would have been. */

@@ -132,15 +132,20 @@ answer_findings(const Inspection *in)
 		/* of files in the directories, each is told of below */
 		if (file->problem != NULL && kind != CRL_DIR)
 			answer_finding(file->code != NULL ? file->code :
-						   kind == DH_FILE ? "dh_params_problem" : "file_problem",
-						   setting, psprintf("file \"%s\" %s", file->path, file->problem));
+						   kind == DH_FILE ? "dh_params_problem" :
+						   "file_problem",
+						   setting,
+						   psprintf("file \"%s\" %s", file->path,
+									file->problem));
 		foreach(lc, file->dir_problems)
 			answer_finding("file_problem", setting, lfirst(lc));
 		if (file->state != NULL && strcmp(file->state, "changed") == 0)
 		{
 			changed = true;
-			answer_finding("file_changed", setting,
-						   file->path == NULL ? psprintf("what was loaded is no longer configured") :
+			answer_finding(
+						   "file_changed", setting,
+						   file->path == NULL ?
+						   psprintf("what was loaded is no longer configured") :
 						   psprintf("\"%s\" holds something else than what the server has loaded",
 									file->path));
 		}
@@ -170,8 +175,9 @@ answer_findings(const Inspection *in)
 	MemoryContextDelete(row);
 
 	pgtls_dryrun_without_passphrase = true;
-	pgtls_dryrun_make(changed || crl_size <= MAX_DRY_RUN ? CHECK_FILES : CHECK_SETTINGS,
-					 &result);
+	pgtls_dryrun_make(changed || crl_size <= MAX_DRY_RUN ? CHECK_FILES :
+					  CHECK_SETTINGS,
+					  &result);
 	foreach(lc, result.config_errors)
 		answer_finding("configuration_error", "postgresql.conf",
 					   psprintf("what a reload ignores, and a restart may fail for: %s",
@@ -181,7 +187,8 @@ answer_findings(const Inspection *in)
 					   "a reload would turn TLS off, as the configuration file says now");
 	if (!result.ok && !pgtls_dryrun_needs_passphrase)
 		answer_finding("reload_would_fail", "ssl",
-					   psprintf("a reload would fail, and so would a restart: %s", result.error));
+					   psprintf("a reload would fail, and so would a restart: %s",
+								result.error));
 }
 
 /* Main function of the worker. */
@@ -224,7 +231,8 @@ pg_tls_file_findings(PG_FUNCTION_ARGS)
 		pgtls_row_begin(&row);
 		pgtls_row_text(&row, "files_not_checked");
 		pgtls_row_text(&row, "max_worker_processes");
-		pgtls_row_text(&row, "the TLS files could not be looked at: all worker slots are in use");
+		pgtls_row_text(&row,
+					   "the TLS files could not be looked at: all worker slots are in use");
 		pgtls_row_store(&row, (ReturnSetInfo *) fcinfo->resultinfo);
 	}
 	return (Datum) 0;

@@ -31,7 +31,8 @@ find_outcome(uint32 request, LoadAttempt *attempt)
 	bool		found = false;
 
 	pgtls_history_read_state(&s);
-	for (int64 number = s.attempts; number > Max(0, s.attempts - PGTLS_HISTORY_SIZE); number--)
+	for (int64 number = s.attempts;
+		 number > Max(0, s.attempts - PGTLS_HISTORY_SIZE); number--)
 	{
 		LoadAttempt candidate;
 
@@ -49,8 +50,10 @@ find_outcome(uint32 request, LoadAttempt *attempt)
 static long
 interval_milliseconds(const Interval *interval)
 {
-	double		result = interval->time / 1000.0 +
-		((double) interval->month * DAYS_PER_MONTH + interval->day) * SECS_PER_DAY * 1000.0;
+	double		result =
+		interval->time / 1000.0 +
+		((double) interval->month * DAYS_PER_MONTH + interval->day) *
+		SECS_PER_DAY * 1000.0;
 
 	if (result <= 0)
 		ereport(ERROR,
@@ -81,8 +84,10 @@ pg_tls_reload(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("timeout must not be null")));
-	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-										   interval_milliseconds(PG_GETARG_INTERVAL_P(0)));
+	deadline =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+									interval_milliseconds(
+														  PG_GETARG_INTERVAL_P(0)));
 
 	pgtls_history_read_state(&s);
 	if (!pgtls_history_is_hook_called(&s))
@@ -129,7 +134,8 @@ pg_tls_reload(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
 				 errmsg("TLS configuration was not reloaded"),
-				 errdetail("%s", pgtls_row_clean(pgtls_reloads_error(&attempt))),
+				 errdetail("%s",
+						   pgtls_row_clean(pgtls_reloads_error(&attempt))),
 				 errhint("The files changed after they had been tried. What was loaded before is still in force.")));
 
 	pgtls_reloads_make_row(&row, &attempt);

@@ -4,9 +4,9 @@
  *	  Notices when what is in ssl_crl_dir has changed.
  *
  * The server reads these directories at each connection, so that a file there
- * needs no reload.  The monitor looks at them with stat() alone.  When they have
- * changed, and then stayed the same for a moment, it counts a change
- * and has the verdicts on connected sessions reached again.
+ * needs no reload.  The monitor looks at them with stat() alone.  When they
+ * have changed, and then stayed the same for a moment, it counts a change and
+ * has the verdicts on connected sessions reached again.
  *
  * Whoever writes a file takes time for it, and may pause in the middle.  Then
  * connections find half a CRL, or none.  Their clients may try again, but a
@@ -22,8 +22,9 @@
  * that goes: its own times tell of files that come and go.  For what changes in
  * place, all sessions are judged now and then.
  *
- * In shared memory: what the monitor has seen and counted, which only it writes; and who was
- * refused, and until when that is to wait, which only the verifier writes.
+ * In shared memory: what the monitor has seen and counted, which only it
+ * writes; and who was refused, and until when that is to wait, which only the
+ * verifier writes.
  *
  *-------------------------------------------------------------------------
  */
@@ -100,8 +101,8 @@ typedef struct CrlDirShared
 	CrlDirHold	hold;			/* the verifier's */
 
 	/*
-	 * For each slot of a session, since when all passes have refused that; the
-	 * verifier's alone.  "start" tells sessions apart.
+	 * For each slot of a session, since when all passes have refused that;
+	 * the verifier's alone.  "start" tells sessions apart.
 	 */
 	struct
 	{
@@ -155,8 +156,10 @@ static uint64
 add_file(uint64 hash, const struct stat *st)
 {
 	uint64		parts[10] = {
-		st->st_dev, st->st_ino, st->st_size, st->st_mtim.tv_sec, st->st_mtim.tv_nsec,
-		st->st_ctim.tv_sec, st->st_ctim.tv_nsec, st->st_mode, st->st_uid, st->st_gid
+		st->st_dev, st->st_ino, st->st_size, st->st_mtim.tv_sec,
+		st->st_mtim.tv_nsec,
+		st->st_ctim.tv_sec, st->st_ctim.tv_nsec, st->st_mode, st->st_uid,
+		st->st_gid
 	};
 
 	return hash_bytes_extended((unsigned char *) parts, sizeof(parts), hash);
@@ -175,7 +178,8 @@ add_name(uint64 hash, int dir, const char *name)
 		if (fstatat(dir, name, &st, flags) != 0)
 		{
 			error = errno;
-			return hash_bytes_extended((unsigned char *) &error, sizeof(error), hash);
+			return hash_bytes_extended((unsigned char *) &error, sizeof(error),
+									   hash);
 		}
 		hash = add_file(hash, &st);
 		if (flags == 0 || !S_ISLNK(st.st_mode))
@@ -195,7 +199,8 @@ add_directory(uint64 hash, const char *path, bool *unlisted)
 	struct dirent *entry;
 	uint64		files = 0;
 
-	hash = hash_bytes_extended((const unsigned char *) path, strlen(path), hash);
+	hash =
+		hash_bytes_extended((const unsigned char *) path, strlen(path), hash);
 	dir = opendir(path);
 	if (dir == NULL)
 	{
@@ -208,7 +213,8 @@ add_directory(uint64 hash, const char *path, bool *unlisted)
 
 		/* the order of the entries does not matter */
 		if (pgtls_crldir_is_hash_name(name))
-			files += add_name(hash_bytes_extended((const unsigned char *) name, strlen(name), 0),
+			files += add_name(hash_bytes_extended((const unsigned char *) name,
+												  strlen(name), 0),
 							  dirfd(dir), name);
 	}
 	*unlisted = *unlisted || errno != 0;
@@ -311,7 +317,8 @@ pgtls_crlchange_look(long *timeout)
 
 	if (!view.settled && (state == 0 || now - view.still_since >= SETTLE_TIME))
 		view.settled = count = true;
-	else if (view.settled && unlisted && now - view.counted_at >= UNLISTED_INTERVAL)
+	else if (view.settled && unlisted &&
+			 now - view.counted_at >= UNLISTED_INTERVAL)
 	{
 		/* for all we know, it has just changed */
 		view.still_since = now;
@@ -321,14 +328,18 @@ pgtls_crlchange_look(long *timeout)
 		count = true;
 	if (count)
 		view.counted_at = now;
-	pgtls_cell_write(&shared->view_changecount, &shared->view, &view, sizeof(view));
+	pgtls_cell_write(&shared->view_changecount, &shared->view, &view,
+					 sizeof(view));
 	if (count)
 		count_change();
 
 	if (!view.settled)
 		*timeout = Min(*timeout, (long) (SETTLE_TIME / 1000 / 2));
 	else if (unlisted)
-		*timeout = Min(*timeout, (long) ((UNLISTED_INTERVAL - (now - view.counted_at)) / 1000 + 1));
+		*timeout =
+			Min(*timeout,
+				(long) ((UNLISTED_INTERVAL - (now - view.counted_at)) / 1000 +
+						1));
 }
 
 /* Does a pass of the verifier have to wait?  Lowers the timeout. */
@@ -342,7 +353,8 @@ pgtls_crlchange_has_to_wait(long *timeout)
 	if (!shared->view.settled)
 		return now - shared->view.unsettled_since < MAX_WAIT;
 	/* what has changed since may end the wait */
-	if (!pgtls_cell_read(&shared->hold_changecount, &shared->hold, &held, sizeof(held)) ||
+	if (!pgtls_cell_read(&shared->hold_changecount, &shared->hold, &held,
+						 sizeof(held)) ||
 		held.until <= now || held.still_since != shared->view.still_since)
 		return false;
 	*timeout = Min(*timeout, (long) ((held.until - now) / 1000 + 1));
@@ -368,7 +380,8 @@ pgtls_crlchange_begin_pass(void)
 
 	strlcpy(pass_list, pgtls_load_crl_dir(), sizeof(pass_list));
 	state = look(pass_list, &unlisted);
-	if (!pgtls_cell_read(&shared->view_changecount, &shared->view, &pass_view, sizeof(pass_view)))
+	if (!pgtls_cell_read(&shared->view_changecount, &shared->view, &pass_view,
+						 sizeof(pass_view)))
 		memset(&pass_view, 0, sizeof(pass_view));
 	for (int i = 0; i < MAX_LOOKS && !pgtls_worker_stop && state != 0; i++)
 	{
@@ -434,5 +447,6 @@ pgtls_crlchange_accept(int slot)
 void
 pgtls_crlchange_hold(void)
 {
-	pgtls_cell_write(&shared->hold_changecount, &shared->hold, &hold, sizeof(hold));
+	pgtls_cell_write(&shared->hold_changecount, &shared->hold, &hold,
+					 sizeof(hold));
 }

@@ -47,9 +47,11 @@ pgtls_crldir_next(const char *list, const char **rest, char *dir, Size size)
 
 		while (!known && earlier < start)
 		{
-			const char *earlier_end = earlier + strcspn(earlier, LIST_SEPARATOR);
+			const char *earlier_end = earlier +
+				strcspn(earlier, LIST_SEPARATOR);
 
-			known = (Size) (earlier_end - earlier) == len && memcmp(earlier, start, len) == 0;
+			known = (Size) (earlier_end - earlier) == len &&
+				memcmp(earlier, start, len) == 0;
 			earlier = earlier_end + 1;
 		}
 		if (!known)
@@ -78,8 +80,8 @@ pgtls_crldir_is_hash_name(const char *name)
  */
 
 /*
- * Whether OpenSSL would wait, or read for very long, if it looked up the CRLs of
- * an issuer in a directory.
+ * Whether OpenSSL would wait, or read for very long, if it looked up the CRLs
+ * of an issuer in a directory.
  */
 static bool
 would_wait(const char *dir, unsigned long hash)
@@ -122,7 +124,8 @@ pgtls_crldir_lookup(const char *list, const X509_NAME *issuer, List *loaded)
 	ListCell   *lc;
 
 	initStringInfo(&readable);
-	while (pgtls_crldir_next(list, &rest, dir, sizeof(dir)) && !would_wait(dir, hash))
+	while (pgtls_crldir_next(list, &rest, dir, sizeof(dir)) &&
+		   !would_wait(dir, hash))
 		appendStringInfo(&readable, "%s:", dir);
 	if (readable.len == 0)
 		return NULL;
@@ -135,7 +138,8 @@ pgtls_crldir_lookup(const char *list, const X509_NAME *issuer, List *loaded)
 		if (X509_NAME_cmp(X509_CRL_get_issuer(lfirst(lc)), issuer) == 0)
 			(void) X509_STORE_add_crl(store, lfirst(lc));
 	}
-	if (store != NULL && lookup != NULL && X509_STORE_load_locations(store, NULL, readable.data) &&
+	if (store != NULL && lookup != NULL &&
+		X509_STORE_load_locations(store, NULL, readable.data) &&
 		X509_STORE_CTX_init(lookup, store, NULL, NULL))
 		result = X509_STORE_CTX_get1_crls(lookup, name);
 	X509_STORE_CTX_free(lookup);
@@ -148,7 +152,8 @@ pgtls_crldir_lookup(const char *list, const X509_NAME *issuer, List *loaded)
 bool
 pgtls_crldir_has_crl(const char *list, X509 *ca, List *loaded)
 {
-	STACK_OF(X509_CRL) *crls = pgtls_crldir_lookup(list, X509_get_subject_name(ca), loaded);
+	STACK_OF(X509_CRL) *crls =
+		pgtls_crldir_lookup(list, X509_get_subject_name(ca), loaded);
 	bool		found = false;
 
 	for (int i = 0; !found && i < sk_X509_CRL_num(crls); i++)
@@ -175,15 +180,18 @@ parse_crl_name(const char *name, CrlName *parsed)
 {
 	int			end = 0;
 
-	return strspn(name, "0123456789abcdef") == 8 && strncmp(name + 8, ".r", 2) == 0 &&
-		strspn(name + 10, "0123456789") == strlen(name + 10) && strlen(name + 10) < 10 &&
-		(name[10] != '0' || name[11] == '\0') &&
-		sscanf(name, "%8x.r%u%n", &parsed->hash, &parsed->number, &end) == 2 && name[end] == '\0';
+	return strspn(name, "0123456789abcdef") == 8 &&
+		strncmp(name + 8, ".r", 2) == 0 &&
+		strspn(name + 10, "0123456789") == strlen(name + 10) &&
+		strlen(name + 10) < 10 && (name[10] != '0' || name[11] == '\0') &&
+		sscanf(name, "%8x.r%u%n", &parsed->hash, &parsed->number, &end) ==
+		2 &&
+		name[end] == '\0';
 }
 
 /*
- * Find the files of a directory that hold CRLs and nothing that cannot be read, as
- * those before them do from "01234567.r0" on: a lookup by CrlName.
+ * Find the files of a directory that hold CRLs and nothing that cannot be
+ * read, as those before them do from "01234567.r0" on: a lookup by CrlName.
  */
 static Lookup *
 find_sound_series(List *found, const char *dir)
@@ -206,11 +214,13 @@ find_sound_series(List *found, const char *dir)
 	{
 		CrlName		name;
 
-		if (!parse_crl_name(((FileItem *) lfirst(lc))->name, &name) || name.number != 0)
+		if (!parse_crl_name(((FileItem *) lfirst(lc))->name, &name) ||
+			name.number != 0)
 			continue;
 		for (; pgtls_lookup_find(sound, &name) != NIL &&
 			 pgtls_lookup_find(series, &name) == NIL; name.number++)
-			pgtls_lookup_add(series, &name, linitial(pgtls_lookup_find(sound, &name)));
+			pgtls_lookup_add(series, &name,
+							 linitial(pgtls_lookup_find(sound, &name)));
 	}
 	return series;
 }
@@ -228,7 +238,10 @@ typedef struct Reader
 	STACK_OF(X509_CRL) *crls;
 } Reader;
 
-/* Make it possible to find CRLs that are loaded by the names of their issuers. */
+/*
+ * Make it possible to find CRLs that are loaded by the names of their
+ * issuers.
+ */
 static void
 index_loaded_crls(Reader *reader)
 {
@@ -238,7 +251,8 @@ index_loaded_crls(Reader *reader)
 	reader->loaded = pgtls_lookup_create(sizeof(uint32));
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
-		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+		X509_CRL   *crl =
+			X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
 		uint32		key;
 
 		if (crl == NULL)
@@ -263,13 +277,15 @@ is_found(Reader *reader, const FileItem *item)
 		uint32		key = pgtls_lookup_name_key(issuer);
 
 		sk_X509_CRL_pop_free(reader->crls, X509_CRL_free);
-		reader->crls = pgtls_crldir_lookup(reader->file->value, issuer,
-										   pgtls_lookup_find(reader->loaded, &key));
+		reader->crls =
+			pgtls_crldir_lookup(reader->file->value, issuer,
+								pgtls_lookup_find(reader->loaded, &key));
 		reader->issuer = issuer;
 	}
 
 	for (int i = 0; !result && i < sk_X509_CRL_num(reader->crls); i++)
-		result = X509_CRL_match(sk_X509_CRL_value(reader->crls, i), item->crl) == 0;
+		result =
+			X509_CRL_match(sk_X509_CRL_value(reader->crls, i), item->crl) == 0;
 	return result;
 }
 
@@ -316,27 +332,31 @@ compare_names(const ListCell *a, const ListCell *b)
 static void
 add_dir_problem(TlsFile *file, const char *path, const char *problem)
 {
-	file->dir_problems = lappend(file->dir_problems,
-								 psprintf("directory \"%s\" %s", path, problem));
+	file->dir_problems =
+		lappend(file->dir_problems,
+				psprintf("directory \"%s\" %s", path, problem));
 	/* where there is one directory, its row names it */
 	if (!file->several)
 		file->problem = pstrdup(problem);
 	else if (file->problem == NULL)
 		file->problem = llast(file->dir_problems);
 	else
-		file->problem = psprintf("%s; %s", file->problem, (char *) llast(file->dir_problems));
+		file->problem = psprintf("%s; %s", file->problem,
+								 (char *) llast(file->dir_problems));
 }
 
 /* Add what is in a file of a directory. */
 static List *
-read_dir_entry(Reader *reader, List *found, const char *dir, const char *entry_name)
+read_dir_entry(Reader *reader, List *found, const char *dir,
+			   const char *entry_name)
 {
 	char	   *name = pstrdup(entry_name);
 	char	   *path = psprintf("%s/%s", pgtls_item_absolute_path(dir), name);
 	struct stat st;
 	CrlName		parsed;
 	char	   *problem = NULL;
-	List	   *items = pgtls_item_read_file(path, &st, true, reader->known, &problem);
+	List	   *items =
+		pgtls_item_read_file(path, &st, true, reader->known, &problem);
 	bool		any = false;
 	ListCell   *lc;
 
@@ -417,14 +437,21 @@ read_dir(Reader *reader, List *found, const char *dir)
 		TlsFile    *file = reader->file;
 
 		if (errno != EACCES || access(dir, X_OK) != 0)
-			add_dir_problem(file, pgtls_item_absolute_path(dir), psprintf("could not be opened: %s", strerror(errno)));
+			add_dir_problem(file, pgtls_item_absolute_path(dir),
+							psprintf("could not be opened: %s",
+									 strerror(errno)));
 		else
 		{
 			/* which is no finding, if its files can be opened */
-			file->problem = psprintf("%s%scannot be listed, so that only CRLs of the CAs that are loaded are known",
-									 file->problem != NULL ? psprintf("%s; ", file->problem) : "",
-									 !file->several ? "" :
-									 psprintf("directory \"%s\" ", pgtls_item_absolute_path(dir)));
+			file->problem =
+				psprintf("%s%scannot be listed, so that only CRLs of the CAs that are loaded are known",
+						 file->problem != NULL ?
+						 psprintf("%s; ", file->problem) :
+						 "",
+						 !file->several ?
+						 "" :
+						 psprintf("directory \"%s\" ",
+								  pgtls_item_absolute_path(dir)));
 			found = read_unlisted_dir(reader, found, dir);
 		}
 		return found;
@@ -458,7 +485,9 @@ pgtls_crldir_read(TlsFile *file, X509_STORE *store, const Lookup *known)
 
 	/* those of an issuer follow each other, as is_found() has it */
 	list_sort(found, compare_names);
-	series = find_sound_series(found, file->dirs != NIL ? linitial(file->dirs) : NULL);
+	series = find_sound_series(found, file->dirs != NIL ?
+							   linitial(file->dirs) :
+							   NULL);
 	by_digest = pgtls_lookup_create(sizeof(Sha256));
 	foreach(lc, found)
 	{
@@ -482,25 +511,31 @@ pgtls_crldir_read(TlsFile *file, X509_STORE *store, const Lookup *known)
 			continue;
 		if (item->misnamed && item->problem == NULL && has_hash_name(item) &&
 			item->dir != linitial(file->dirs))
-			item->problem = "connections do not find it: what another directory of \"ssl_crl_dir\" has of this issuer hides it";
+			item->problem =
+				"connections do not find it: what another directory of \"ssl_crl_dir\" has of this issuer hides it";
 		else if (item->misnamed && item->problem == NULL)
-			item->problem = psprintf("connections do not find it: the CRLs of this issuer have to be named %08lx.r0, %08lx.r1 and so on",
-									 X509_NAME_hash(X509_CRL_get_issuer(item->crl)) & 0xffffffffUL,
-									 X509_NAME_hash(X509_CRL_get_issuer(item->crl)) & 0xffffffffUL);
+			item->problem =
+				psprintf("connections do not find it: the CRLs of this issuer have to be named %08lx.r0, %08lx.r1 and so on",
+						 X509_NAME_hash(X509_CRL_get_issuer(item->crl)) &
+						 0xffffffffUL,
+						 X509_NAME_hash(X509_CRL_get_issuer(item->crl)) &
+						 0xffffffffUL);
 		if (item->problem != NULL)
 			problems++;
 		file->disk = lappend(file->disk, item);
 	}
 	if (problems > 0)
-		file->problem = psprintf("%s%d of the CRLs in it %s of no use: see pg_tls_crls",
-								 file->problem != NULL ? psprintf("%s; ", file->problem) : "",
-								 problems, problems == 1 ? "is" : "are");
+		file->problem =
+			psprintf("%s%d of the CRLs in it %s of no use: see pg_tls_crls",
+					 file->problem != NULL ? psprintf("%s; ", file->problem) :
+					 "",
+					 problems, problems == 1 ? "is" : "are");
 	sk_X509_CRL_pop_free(reader.crls, X509_CRL_free);
 }
 
 /*
- * Look at the directories of ssl_crl_dir: OpenSSL takes it for a list.  False if
- * there is nothing to read.
+ * Look at the directories of ssl_crl_dir: OpenSSL takes it for a list.  False
+ * if there is nothing to read.
  */
 bool
 pgtls_crldir_find(TlsFile *file)
@@ -514,7 +549,8 @@ pgtls_crldir_find(TlsFile *file)
 	initStringInfo(&path);
 	while (pgtls_crldir_next(file->value, &rest, dir, sizeof(dir)))
 	{
-		appendStringInfo(&path, "%s%s", names != NIL ? ":" : "", pgtls_item_absolute_path(dir));
+		appendStringInfo(&path, "%s%s", names != NIL ? ":" : "",
+						 pgtls_item_absolute_path(dir));
 		names = lappend(names, pstrdup(dir));
 	}
 	file->several = list_length(names) > 1;
@@ -543,14 +579,18 @@ pgtls_crldir_find(TlsFile *file)
 				continue;
 			}
 			file->state = "unreadable";
-			add_dir_problem(file, pgtls_item_absolute_path(name), "is not a directory");
+			add_dir_problem(file, pgtls_item_absolute_path(name),
+							"is not a directory");
 		}
 		else if (errno == ENOENT)
-			add_dir_problem(file, pgtls_item_absolute_path(name), "does not exist, of which the server says nothing");
+			add_dir_problem(file, pgtls_item_absolute_path(name),
+							"does not exist, of which the server says nothing");
 		else
 		{
 			file->state = "unreadable";
-			add_dir_problem(file, pgtls_item_absolute_path(name), psprintf("could not be accessed: %s", strerror(errno)));
+			add_dir_problem(file, pgtls_item_absolute_path(name),
+							psprintf("could not be accessed: %s",
+									 strerror(errno)));
 		}
 	}
 	if (file->dirs != NIL)

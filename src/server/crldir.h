@@ -13,13 +13,16 @@
 #include "server/item.h"
 
 /* For any process. */
-extern bool pgtls_crldir_next(const char *list, const char **rest, char *dir, Size size);
+extern bool pgtls_crldir_next(const char *list, const char **rest, char *dir,
+							  Size size);
 extern bool pgtls_crldir_is_hash_name(const char *name);
 
 /* For workers. */
 extern bool pgtls_crldir_find(TlsFile *file);
-extern void pgtls_crldir_read(TlsFile *file, X509_STORE *store, const Lookup *known);
-extern STACK_OF(X509_CRL) *pgtls_crldir_lookup(const char *list, const X509_NAME *issuer,
+extern void pgtls_crldir_read(TlsFile *file, X509_STORE *store,
+							  const Lookup *known);
+extern STACK_OF(X509_CRL) *pgtls_crldir_lookup(const char *list,
+											   const X509_NAME *issuer,
 											   List *loaded);
 extern bool pgtls_crldir_has_crl(const char *list, X509 *ca, List *loaded);
 

@@ -49,7 +49,8 @@ owner_name(uid_t uid)
 static void
 put_digest(StringInfo record, bool has_digest, const Sha256 *digest)
 {
-	pgtls_worker_put_hex(record, "", has_digest ? digest->bytes : NULL, sizeof(Sha256));
+	pgtls_worker_put_hex(record, "", has_digest ? digest->bytes : NULL,
+						 sizeof(Sha256));
 }
 
 static void
@@ -70,9 +71,12 @@ answer_files(const Inspection *in)
 		if (file->exists)
 		{
 			pgtls_worker_put(&record, owner_name(file->st.st_uid));
-			pgtls_worker_put(&record, psprintf("%04o", file->st.st_mode & 07777));
+			pgtls_worker_put(&record,
+							 psprintf("%04o", file->st.st_mode & 07777));
 			pgtls_worker_put_int(&record, file->st.st_size);
-			pgtls_worker_put_int(&record, time_t_to_timestamptz(file->st.st_mtim.tv_sec) +
+			pgtls_worker_put_int(&record,
+								 time_t_to_timestamptz(
+													   file->st.st_mtim.tv_sec) +
 								 file->st.st_mtim.tv_nsec / 1000);
 		}
 		else
@@ -112,7 +116,9 @@ answer_entries_of(X509_CRL *crl, StringInfo record)
 		pgtls_error_out_of_memory();
 }
 
-/* The entries of the CRLs in force: those loaded, and those of the directory. */
+/*
+ * The entries of the CRLs in force: those loaded, and those of the directory.
+ */
 static void
 answer_entries(const Inspection *in)
 {
@@ -128,7 +134,8 @@ answer_entries(const Inspection *in)
 		pgtls_error_out_of_memory();
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
-		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+		X509_CRL   *crl =
+			X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
 
 		if (crl != NULL)
 			answer_entries_of(crl, &record);

@@ -3,9 +3,9 @@
  * history.c
  *	  Loads of the server's TLS files: what shared memory has of them.
  *
- * Cells (base/cell.h) that the postmaster alone writes, and counters of requests.
- * Shared memory may be lost in a crash of a backend, and is then filled again
- * from the postmaster's own.
+ * Cells (base/cell.h) that the postmaster alone writes, and counters of
+ * requests.  Shared memory may be lost in a crash of a backend, and is then
+ * filled again from the postmaster's own.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,9 +27,9 @@
 typedef struct HistoryShared
 {
 	/*
-	 * Incremented by whoever asks for a reload and wants to know what came
-	 * of it.  Requests coalesce, as signals do: an attempt serves all
-	 * requests that were made before it began.
+	 * Incremented by whoever asks for a reload and wants to know what came of
+	 * it.  Requests coalesce, as signals do: an attempt serves all requests
+	 * that were made before it began.
 	 */
 	pg_atomic_uint32 requests;
 	pg_atomic_uint32 watch_requests;	/* those of the watch among them */
@@ -71,9 +71,11 @@ pgtls_history_publish(const LoadState *state, const LoadAttempt *attempt)
 	if (shared == NULL)
 		return;
 	if (attempt->generation != 0 && attempt->generation == state->generation)
-		pgtls_changes_note(&shared->generations, state->generation, state->loaded_at);
-	pgtls_cell_write(&shared->history[i].changecount, &shared->history[i].attempt,
-					 attempt, sizeof(LoadAttempt));
+		pgtls_changes_note(&shared->generations, state->generation,
+						   state->loaded_at);
+	pgtls_cell_write(&shared->history[i].changecount,
+					 &shared->history[i].attempt, attempt,
+					 sizeof(LoadAttempt));
 	pgtls_cell_write(&shared->state_changecount, &shared->state, state,
 					 sizeof(LoadState));
 }
@@ -83,7 +85,8 @@ void
 pgtls_history_read_requests(uint32 *requests, uint32 *watch_requests)
 {
 	*requests = shared != NULL ? pg_atomic_read_u32(&shared->requests) : 0;
-	*watch_requests = shared != NULL ? pg_atomic_read_u32(&shared->watch_requests) : 0;
+	*watch_requests =
+		shared != NULL ? pg_atomic_read_u32(&shared->watch_requests) : 0;
 }
 
 Size
@@ -116,7 +119,8 @@ pgtls_history_shmem_init(void *area, bool found, const LoadState *state,
 		memset(s, 0, sizeof(HistoryShared));
 		pgtls_changes_init(&s->generations, state->loaded_at);
 		pg_atomic_init_u32(&s->requests, last != NULL ? last->request : 0);
-		pg_atomic_init_u32(&s->watch_requests, last != NULL ? last->watch_request : 0);
+		pg_atomic_init_u32(&s->watch_requests,
+						   last != NULL ? last->watch_request : 0);
 		s->state = *state;
 		for (int i = 0; i < PGTLS_HISTORY_SIZE; i++)
 			s->history[i].attempt = history[i];
@@ -153,7 +157,8 @@ void
 pgtls_history_read_state(LoadState *copy)
 {
 	pgtls_preload_require();
-	if (!pgtls_cell_read(&shared->state_changecount, &shared->state, copy, sizeof(*copy)))
+	if (!pgtls_cell_read(&shared->state_changecount, &shared->state, copy,
+						 sizeof(*copy)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("the state of the TLS configuration is being changed"),
@@ -167,8 +172,8 @@ pgtls_history_read_attempt(int64 number, LoadAttempt *copy)
 	int			i = pgtls_history_index(number);
 
 	return number > 0 &&
-		pgtls_cell_read(&shared->history[i].changecount, &shared->history[i].attempt,
-						copy, sizeof(*copy)) &&
+		pgtls_cell_read(&shared->history[i].changecount,
+						&shared->history[i].attempt, copy, sizeof(*copy)) &&
 		copy->attempt == number;
 }
 
@@ -190,8 +195,8 @@ pgtls_history_generation(void)
 }
 
 /*
- * When what is in force changed first after this generation; DT_NOEND for not at
- * all.  For any process.
+ * When what is in force changed first after this generation; DT_NOEND for not
+ * at all.  For any process.
  */
 TimestampTz
 pgtls_history_changed_after(int64 generation)
@@ -216,7 +221,8 @@ pgtls_history_crl_dir(char *dir, Size size)
 	LoadState	s;
 
 	dir[0] = '\0';
-	if (pgtls_cell_read(&shared->state_changecount, &shared->state, &s, sizeof(s)) &&
+	if (pgtls_cell_read(&shared->state_changecount, &shared->state, &s,
+						sizeof(s)) &&
 		s.loaded != 0)
 		strlcpy(dir, s.settings.crl_dir, size);
 }
@@ -228,7 +234,8 @@ pgtls_history_is_seen(void)
 	LoadState	s;
 
 	return shared != NULL &&
-		pgtls_cell_read(&shared->state_changecount, &shared->state, &s, sizeof(s)) &&
+		pgtls_cell_read(&shared->state_changecount, &shared->state, &s,
+						sizeof(s)) &&
 		pgtls_history_sees_loads(&s);
 }
 

@@ -63,7 +63,8 @@ typedef struct LoadAttempt
 	TimestampTz server_not_after;	/* of the certificate loaded */
 	bool		has_fingerprint;
 	unsigned char fingerprint[PGTLS_SHA256_LEN];
-	char		error[PGTLS_LOAD_ERROR_SIZE];	/* the server's message if it failed */
+	char		error[PGTLS_LOAD_ERROR_SIZE];	/* the server's message if it
+												 * failed */
 } LoadAttempt;
 
 /* The settings of a load that no file holds. */
@@ -101,10 +102,13 @@ typedef struct LoadState
 
 /* For the postmaster. */
 extern Size pgtls_history_shmem_size(void);
-extern void pgtls_history_shmem_init(void *area, bool found, const LoadState *state,
+extern void pgtls_history_shmem_init(void *area, bool found,
+									 const LoadState *state,
 									 const LoadAttempt *history);
-extern void pgtls_history_publish(const LoadState *state, const LoadAttempt *attempt);
-extern void pgtls_history_read_requests(uint32 *requests, uint32 *watch_requests);
+extern void pgtls_history_publish(const LoadState *state,
+								  const LoadAttempt *attempt);
+extern void pgtls_history_read_requests(uint32 *requests,
+										uint32 *watch_requests);
 
 /* For any process. */
 extern int	pgtls_history_index(int64 attempt);

@@ -37,18 +37,36 @@
 
 
 const FileKindInfo pgtls_inspect_kinds[NUM_FILES] = {
-	{"ssl_cert_file", "server certificate, and the intermediate ones up to its root",
-	"sent to clients, so that they know whom they talk to"},
-	{"ssl_key_file", "private key of the server certificate",
-	"proves that the server owns its certificate"},
-	{"ssl_ca_file", "certificates of trusted certificate authorities",
-	"client certificates must come from one of them"},
-	{"ssl_crl_file", "revocation lists of certificate authorities",
-	"client certificates must not be on them"},
-	{"ssl_crl_dir", "revocation lists, in files named by a hash of the issuer",
-	"the same, looked up by each connection"},
-	{"ssl_dh_params_file", "parameters for Diffie-Hellman",
-	"used by ephemeral DH ciphers of TLS 1.2 and before"}
+	{
+		"ssl_cert_file",
+		"server certificate, and the intermediate ones up to its root",
+		"sent to clients, so that they know whom they talk to"
+	},
+	{
+		"ssl_key_file",
+		"private key of the server certificate",
+		"proves that the server owns its certificate"
+	},
+	{
+		"ssl_ca_file",
+		"certificates of trusted certificate authorities",
+		"client certificates must come from one of them"
+	},
+	{
+		"ssl_crl_file",
+		"revocation lists of certificate authorities",
+		"client certificates must not be on them"
+	},
+	{
+		"ssl_crl_dir",
+		"revocation lists, in files named by a hash of the issuer",
+		"the same, looked up by each connection"
+	},
+	{
+		"ssl_dh_params_file",
+		"parameters for Diffie-Hellman",
+		"used by ephemeral DH ciphers of TLS 1.2 and before"
+	}
 };
 
 
@@ -74,8 +92,10 @@ collect_loaded(Inspection *in)
 			SSL_CTX_get0_chain_certs(in->context, &chain);
 		for (int i = -1; i < (chain != NULL ? sk_X509_num(chain) : 0); i++)
 		{
-			FileItem   *item = pgtls_item_make(i < 0 ? SSL_CTX_get0_certificate(in->context) :
-										 sk_X509_value(chain, i), NULL);
+			FileItem   *item =
+				pgtls_item_make(i < 0 ? SSL_CTX_get0_certificate(in->context) :
+								sk_X509_value(chain, i),
+								NULL);
 
 			item->loaded = true;
 			item->position = i + 2;
@@ -97,16 +117,19 @@ collect_loaded(Inspection *in)
 		X509_OBJECT *object = sk_X509_OBJECT_value(objects, i);
 		FileItem   *item;
 
-		if (X509_OBJECT_get0_X509(object) == NULL && X509_OBJECT_get0_X509_CRL(object) == NULL)
+		if (X509_OBJECT_get0_X509(object) == NULL &&
+			X509_OBJECT_get0_X509_CRL(object) == NULL)
 			continue;
 		pgtls_worker_check();
-		item = pgtls_item_make(X509_OBJECT_get0_X509(object), X509_OBJECT_get0_X509_CRL(object));
+		item = pgtls_item_make(X509_OBJECT_get0_X509(object),
+							   X509_OBJECT_get0_X509_CRL(object));
 		item->loaded = true;
 		in->loaded_items = lappend(in->loaded_items, item);
 	}
 	/* the objects stay, as the items point to them */
 	in->loaded_by_digest = pgtls_item_index(in->loaded_items);
-	in->crls_in_use = pgtls_verify_checks_crls(SSL_CTX_get_cert_store(in->context));
+	in->crls_in_use =
+		pgtls_verify_checks_crls(SSL_CTX_get_cert_store(in->context));
 }
 
 /*
@@ -129,9 +152,11 @@ attribute_loaded(Inspection *in)
 
 		/* it may be in both, and they may be the same file */
 		if (in_ca || (item->cert != NULL && !in_crl))
-			in->files[CA_FILE].loaded = lappend(in->files[CA_FILE].loaded, item);
+			in->files[CA_FILE].loaded =
+				lappend(in->files[CA_FILE].loaded, item);
 		if (in_crl || (item->crl != NULL && !in_ca))
-			in->files[CRL_FILE].loaded = lappend(in->files[CRL_FILE].loaded, item);
+			in->files[CRL_FILE].loaded =
+				lappend(in->files[CRL_FILE].loaded, item);
 	}
 }
 
@@ -161,7 +186,8 @@ read_file(Inspection *in, FileKind kind)
 
 	file->disk = pgtls_item_read_file(file->path, &file->st, kind != CERT_FILE,
 									  in->loaded_by_digest, &file->problem);
-	if (file->problem == NULL && kind != CRL_FILE && !has_certificate(file->disk))
+	if (file->problem == NULL && kind != CRL_FILE &&
+		!has_certificate(file->disk))
 		file->problem = "holds no certificate";
 	if (file->problem == NULL && kind == CRL_FILE && file->disk == NIL)
 		file->problem = "holds no CRL";
@@ -201,9 +227,11 @@ read_key(Inspection *in)
 	else
 	{
 		file->encrypted = true;
-		if (ssl_passphrase_command[0] == '\0' || !ssl_passphrase_command_supports_reload)
+		if (ssl_passphrase_command[0] == '\0' ||
+			!ssl_passphrase_command_supports_reload)
 		{
-			file->problem = "needs a passphrase, so that a reload cannot load it";
+			file->problem =
+				"needs a passphrase, so that a reload cannot load it";
 			file->code = "key_passphrase";
 		}
 	}
@@ -224,11 +252,16 @@ check_key_permissions(Inspection *in)
 	if (!S_ISREG(st->st_mode))
 		return;
 	if (st->st_uid != geteuid() && st->st_uid != 0)
-		file->problem = "is owned by neither the server's user nor root, which the server refuses";
-	else if (st->st_uid == geteuid() && (st->st_mode & (S_IRWXG | S_IRWXO)) != 0)
-		file->problem = "can be used by group or world, which the server refuses: it has to have mode 0600 or less";
-	else if (st->st_uid == 0 && (st->st_mode & (S_IWGRP | S_IXGRP | S_IRWXO)) != 0)
-		file->problem = "can be used by world or written by its group, which the server refuses: as root's it has to have mode 0640 or less";
+		file->problem =
+			"is owned by neither the server's user nor root, which the server refuses";
+	else if (st->st_uid == geteuid() &&
+			 (st->st_mode & (S_IRWXG | S_IRWXO)) != 0)
+		file->problem =
+			"can be used by group or world, which the server refuses: it has to have mode 0600 or less";
+	else if (st->st_uid == 0 &&
+			 (st->st_mode & (S_IWGRP | S_IXGRP | S_IRWXO)) != 0)
+		file->problem =
+			"can be used by world or written by its group, which the server refuses: as root's it has to have mode 0640 or less";
 	else
 		return;
 	file->code = "key_permissions";
@@ -247,9 +280,11 @@ read_dh_params(Inspection *in)
 	if (bio == NULL)
 		return;
 	pgtls_ossl_watch_memory();
-	while (!file->has_disk_digest && PEM_read_bio(bio, &name, &header, &data, &len))
+	while (!file->has_disk_digest &&
+		   PEM_read_bio(bio, &name, &header, &data, &len))
 	{
-		if (strcmp(name, PEM_STRING_DHPARAMS) == 0 || strcmp(name, PEM_STRING_DHXPARAMS) == 0)
+		if (strcmp(name, PEM_STRING_DHPARAMS) == 0 ||
+			strcmp(name, PEM_STRING_DHXPARAMS) == 0)
 		{
 			file->disk_digest = pgtls_item_digest(data, len);
 			file->has_disk_digest = true;
@@ -289,7 +324,8 @@ find_file(Inspection *in, FileKind kind)
 	if (errno == ENOENT)
 	{
 		file->state = "missing";
-		file->problem = kind == DH_FILE ? "does not exist, so that the server uses parameters of its own" :
+		file->problem = kind == DH_FILE ?
+			"does not exist, so that the server uses parameters of its own" :
 			"does not exist";
 	}
 	else
@@ -346,12 +382,14 @@ compare_file(Inspection *in, FileKind kind)
 		join_items(file);
 		if (file->loaded != NIL)
 		{
-			file->loaded_digest = pgtls_item_digest_of_list(file->loaded, kind == CERT_FILE);
+			file->loaded_digest =
+				pgtls_item_digest_of_list(file->loaded, kind == CERT_FILE);
 			file->has_loaded_digest = true;
 		}
 		if (file->disk != NIL && file->problem == NULL)
 		{
-			file->disk_digest = pgtls_item_digest_of_list(file->disk, kind == CERT_FILE);
+			file->disk_digest =
+				pgtls_item_digest_of_list(file->disk, kind == CERT_FILE);
 			file->has_disk_digest = true;
 		}
 	}
@@ -363,7 +401,8 @@ compare_file(Inspection *in, FileKind kind)
 
 	if (file->state != NULL && strcmp(file->state, "unset") != 0)
 		return;
-	if (file->state == NULL && !file->has_disk_digest && kind != CRL_DIR && !file->encrypted)
+	if (file->state == NULL && !file->has_disk_digest && kind != CRL_DIR &&
+		!file->encrypted)
 		file->state = "unreadable";
 	else if (in->context == NULL)
 		return;					/* nothing to compare with */
@@ -377,14 +416,19 @@ compare_file(Inspection *in, FileKind kind)
 	else if (kind == DH_FILE)
 	{
 		if (file->state == NULL)
-			file->state = pgtls_load_same_dh_file(&file->st) ? "current" : "changed";
+			file->state = pgtls_load_same_dh_file(&file->st) ? "current" :
+				"changed";
 	}
 	else if (kind == KEY_FILE && !file->has_disk_digest)
-		file->state = pgtls_load_same_key_file(&file->st) ? "current" : "changed";
+		file->state = pgtls_load_same_key_file(&file->st) ? "current" :
+			"changed";
 	else if (file->state == NULL || file->has_loaded_digest)
 		file->state = file->has_loaded_digest &&
-			pgtls_item_compare_digests(&file->loaded_digest, &file->disk_digest) == 0 ?
-			"current" : "changed";
+			pgtls_item_compare_digests(&file->loaded_digest,
+									   &file->disk_digest) ==
+			0 ?
+			"current" :
+			"changed";
 }
 
 /* Whether certificate and key fit together. */
@@ -395,7 +439,8 @@ check_pair(Inspection *in)
 	Sha256		digest;
 	FileItem   *item;
 
-	if (key->problem != NULL || !key->has_disk_digest || in->files[CERT_FILE].disk == NIL)
+	if (key->problem != NULL || !key->has_disk_digest ||
+		in->files[CERT_FILE].disk == NIL)
 		return;
 	item = linitial(in->files[CERT_FILE].disk);
 	if (X509_get0_pubkey(item->cert) == NULL)
@@ -460,7 +505,8 @@ pgtls_inspect_files(void)
 {
 	Inspection *in = pgtls_inspect_loaded();
 	const char *const values[NUM_FILES] = {
-		ssl_cert_file, ssl_key_file, ssl_ca_file, ssl_crl_file, ssl_crl_dir, ssl_dh_params_file
+		ssl_cert_file, ssl_key_file, ssl_ca_file, ssl_crl_file, ssl_crl_dir,
+		ssl_dh_params_file
 	};
 
 	collect_loaded(in);
@@ -482,7 +528,9 @@ pgtls_inspect_files(void)
 				break;
 			case CRL_DIR:
 				pgtls_crldir_read(&in->files[CRL_DIR],
-								  in->context != NULL ? SSL_CTX_get_cert_store(in->context) : NULL,
+								  in->context != NULL ?
+								  SSL_CTX_get_cert_store(in->context) :
+								  NULL,
 								  in->loaded_by_digest);
 				break;
 			case DH_FILE:
@@ -574,8 +622,10 @@ pgtls_inspect_changed(const Inspection *in, uint64 *contents)
 	{
 		const TlsFile *file = &in->files[kind];
 
-		appendStringInfo(&all, "%s\n%s\n", file->value, file->problem != NULL ? file->problem : "");
-		appendBinaryStringInfo(&all, (const char *) file->disk_digest.bytes, sizeof(Sha256));
+		appendStringInfo(&all, "%s\n%s\n", file->value,
+						 file->problem != NULL ? file->problem : "");
+		appendBinaryStringInfo(&all, (const char *) file->disk_digest.bytes,
+							   sizeof(Sha256));
 	}
 	digest = pgtls_item_digest((unsigned char *) all.data, all.len);
 	memcpy(contents, digest.bytes, sizeof(*contents));
@@ -585,10 +635,13 @@ pgtls_inspect_changed(const Inspection *in, uint64 *contents)
 		const char *state = in->files[kind].state;
 
 		if (kind == CRL_DIR || (state == NULL && in->context != NULL) ||
-			(state != NULL && (strcmp(state, "current") == 0 || strcmp(state, "unset") == 0)) ||
-			(kind == DH_FILE && (state == NULL || strcmp(state, "changed") != 0)))
+			(state != NULL &&
+			 (strcmp(state, "current") == 0 || strcmp(state, "unset") == 0)) ||
+			(kind == DH_FILE &&
+			 (state == NULL || strcmp(state, "changed") != 0)))
 			continue;
-		appendStringInfo(&buf, "%s%s", buf.len > 0 ? ", " : "", pgtls_inspect_kinds[kind].setting);
+		appendStringInfo(&buf, "%s%s", buf.len > 0 ? ", " : "",
+						 pgtls_inspect_kinds[kind].setting);
 	}
 	return buf.len > 0 ? buf.data : NULL;
 }
@@ -606,25 +659,30 @@ has_same_key(X509 *a, X509 *b)
 }
 
 /*
- * Whether a file on disk has something that may take the place of an item: a CA of
- * the same name and key, or a CRL of the same CA.
+ * Whether a file on disk has something that may take the place of an item: a
+ * CA of the same name and key, or a CRL of the same CA.
  */
 static bool
 has_counterpart(const Inspection *in, const TlsFile *file,
 				const FileItem *item)
 {
-	const X509_NAME *name = item->cert != NULL ? X509_get_subject_name(item->cert) :
+	const X509_NAME *name = item->cert != NULL ?
+		X509_get_subject_name(item->cert) :
 		X509_CRL_get_issuer(item->crl);
 	uint32		key = pgtls_lookup_name_key(name);
 	ListCell   *lc;
 
-	foreach(lc, pgtls_lookup_find(item->cert != NULL ? in->cas_by_subject : in->crls_by_issuer, &key))
+	foreach(lc, pgtls_lookup_find(item->cert != NULL ? in->cas_by_subject :
+								  in->crls_by_issuer,
+								  &key))
 	{
 		const FileItem *other = lfirst(lc);
 
 		if (other->on_disk && other->path == file->path &&
-			X509_NAME_cmp(item->cert != NULL ? X509_get_subject_name(other->cert) :
-						  X509_CRL_get_issuer(other->crl), name) == 0 &&
+			X509_NAME_cmp(item->cert != NULL ?
+						  X509_get_subject_name(other->cert) :
+						  X509_CRL_get_issuer(other->crl),
+						  name) == 0 &&
 			(item->cert == NULL || has_same_key(item->cert, other->cert)))
 			return true;
 	}
@@ -632,8 +690,8 @@ has_counterpart(const Inspection *in, const TlsFile *file,
 }
 
 /*
- * Whether a file holds less than what is loaded of it: perhaps somebody is about
- * to write the rest. 
+ * Whether a file holds less than what is loaded of it: perhaps somebody is
+ * about to write the rest.
  */
 bool
 pgtls_inspect_holds_less(const Inspection *in)
@@ -654,7 +712,8 @@ pgtls_inspect_holds_less(const Inspection *in)
 			certs += item->cert != NULL;
 			crls += item->crl != NULL;
 			/* a server's certificate may be renewed under another name */
-			if (!item->on_disk && kinds[i] != CERT_FILE && !has_counterpart(in, file, item))
+			if (!item->on_disk && kinds[i] != CERT_FILE &&
+				!has_counterpart(in, file, item))
 				return true;
 		}
 		foreach(lc, file->disk)
@@ -686,7 +745,8 @@ pgtls_inspect_find_crl_issuer(const Inspection *in, X509_CRL *crl,
 		EVP_PKEY   *key;
 
 		pgtls_worker_check();
-		if (X509_NAME_cmp(X509_get_subject_name(item->cert), X509_CRL_get_issuer(crl)) != 0)
+		if (X509_NAME_cmp(X509_get_subject_name(item->cert),
+						  X509_CRL_get_issuer(crl)) != 0)
 			continue;
 		*has_issuer = true;
 		pgtls_ossl_watch_memory();

@@ -36,8 +36,8 @@ typedef struct FileKindInfo
 extern const FileKindInfo pgtls_inspect_kinds[NUM_FILES];
 
 /*
- * What there is at one moment, in memory of the caller's context and OpenSSL's; a
- * worker keeps it until its end.
+ * What there is at one moment, in memory of the caller's context and
+ * OpenSSL's; a worker keeps it until its end.
  */
 typedef struct Inspection
 {

@@ -61,7 +61,8 @@ pgtls_item_digest_of_list(List *items, bool ordered)
 		qsort(digests, n, sizeof(Sha256), pgtls_item_compare_digests);
 		for (int i = 0; i < n; i++)
 		{
-			if (i == 0 || pgtls_item_compare_digests(&digests[i], &digests[i - 1]) != 0)
+			if (i == 0 ||
+				pgtls_item_compare_digests(&digests[i], &digests[i - 1]) != 0)
 				digests[distinct++] = digests[i];
 		}
 		n = distinct;
@@ -77,7 +78,8 @@ pgtls_item_index(List *items)
 	ListCell   *lc;
 
 	foreach(lc, items)
-		pgtls_lookup_add(lookup, &((FileItem *) lfirst(lc))->digest, lfirst(lc));
+		pgtls_lookup_add(lookup, &((FileItem *) lfirst(lc))->digest,
+						 lfirst(lc));
 	return lookup;
 }
 
@@ -114,7 +116,8 @@ pgtls_item_make(X509 *cert, X509_CRL *crl)
 
 	/* what a TRUSTED CERTIFICATE says of trust is part of it */
 	if (cert != NULL)
-		len = X509_trusted(cert) ? i2d_X509_AUX(cert, &der) : i2d_X509(cert, &der);
+		len = X509_trusted(cert) ? i2d_X509_AUX(cert, &der) :
+			i2d_X509(cert, &der);
 	else
 		len = i2d_X509_CRL(crl, &der);
 
@@ -132,7 +135,8 @@ pgtls_item_make(X509 *cert, X509_CRL *crl)
 char *
 pgtls_item_absolute_path(const char *value)
 {
-	return is_absolute_path(value) ? pstrdup(value) : psprintf("%s/%s", DataDir, value);
+	return is_absolute_path(value) ? pstrdup(value) :
+		psprintf("%s/%s", DataDir, value);
 }
 
 /*
@@ -152,7 +156,8 @@ pgtls_item_open_file(const char *path, struct stat *st, char **problem)
 		return NULL;
 	}
 	if (fstat(fd, st) != 0 || !S_ISREG(st->st_mode))
-		*problem = S_ISDIR(st->st_mode) ? "is a directory" : "is not a regular file";
+		*problem = S_ISDIR(st->st_mode) ? "is a directory" :
+			"is not a regular file";
 	else if (st->st_size > MAX_FILE_SIZE)
 		*problem = "is larger than 1 GB, and was not read";
 	else
@@ -167,7 +172,9 @@ pgtls_item_open_file(const char *path, struct stat *st, char **problem)
 	return NULL;
 }
 
-/* What is in a block of PEM; NULL if it is nothing for us, or cannot be read. */
+/*
+ * What is in a block of PEM; NULL if it is nothing for us, or cannot be read.
+ */
 static FileItem *
 read_block(const char *name, const unsigned char *data, long len, bool crls,
 		   const Lookup *known, char **problem)
@@ -200,7 +207,8 @@ read_block(const char *name, const unsigned char *data, long len, bool crls,
 
 		if (cert != NULL)
 			return pgtls_item_make(cert, NULL);
-		*problem = psprintf("holds a certificate that cannot be read: %s", pgtls_error_reason());
+		*problem = psprintf("holds a certificate that cannot be read: %s",
+							pgtls_error_reason());
 	}
 	else
 	{
@@ -208,7 +216,8 @@ read_block(const char *name, const unsigned char *data, long len, bool crls,
 
 		if (crl != NULL)
 			return pgtls_item_make(NULL, crl);
-		*problem = psprintf("holds a CRL that cannot be read: %s", pgtls_error_reason());
+		*problem = psprintf("holds a CRL that cannot be read: %s",
+							pgtls_error_reason());
 	}
 	return NULL;
 }
@@ -241,8 +250,8 @@ pgtls_item_read_file(const char *path, struct stat *st, bool crls,
 		if (!PEM_read_bio(bio, &name, &header, &data, &len))
 		{
 			if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
-				*problem = psprintf("block %d in it cannot be read: %s", blocks + 1,
-									pgtls_error_reason());
+				*problem = psprintf("block %d in it cannot be read: %s",
+									blocks + 1, pgtls_error_reason());
 			break;
 		}
 		blocks++;

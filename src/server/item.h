@@ -40,12 +40,15 @@ typedef struct FileItem
 	char	   *problem;
 } FileItem;
 
-/* A file, or ssl_crl_dir: what a setting names, what it holds, and what is loaded. */
+/*
+ * A file, or ssl_crl_dir: what a setting names, what it holds, and what is
+ * loaded.
+ */
 typedef struct TlsFile
 {
 	const char *value;			/* of the setting */
-	char	   *path;			/* absolute; NULL where it is unset; of several
-								 * directories a list */
+	char	   *path;			/* absolute; NULL where it is unset; of
+								 * several directories a list */
 	bool		exists;
 	struct stat st;
 	const char *state;			/* NULL where it cannot be known */
@@ -71,7 +74,8 @@ extern FileItem *pgtls_item_make(X509 *cert, X509_CRL *crl);
 extern Lookup *pgtls_item_index(List *items);
 extern FileItem *pgtls_item_find(const Lookup *lookup, const Sha256 *digest);
 extern char *pgtls_item_absolute_path(const char *value);
-extern BIO *pgtls_item_open_file(const char *path, struct stat *st, char **problem);
+extern BIO *pgtls_item_open_file(const char *path, struct stat *st,
+								 char **problem);
 extern List *pgtls_item_read_file(const char *path, struct stat *st, bool crls,
 								  const Lookup *known, char **problem);
 

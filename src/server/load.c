@@ -89,7 +89,8 @@ commit_pending(bool now)
 	X509	   *cert = SSL_CTX_get0_certificate(pending_context);
 
 	pgtls_prepare_context(pending_context, pending_settings.crl_dir[0] != '\0');
-	state.crl_signatures = pgtls_prepare_load_ends(SSL_CTX_get_cert_store(pending_context));
+	state.crl_signatures =
+		pgtls_prepare_load_ends(SSL_CTX_get_cert_store(pending_context));
 
 	attempt->outcome = LOAD_SUCCEEDED;
 	attempt->generation = ++state.generation;
@@ -170,7 +171,8 @@ context_freed(void *parent, void *value, CRYPTO_EX_DATA *ad, int index,
 		else
 		{
 			pgtls_prepare_forget();
-			pgtls_history_publish(&state, &history[pgtls_history_index(attempt)]);
+			pgtls_history_publish(&state,
+								  &history[pgtls_history_index(attempt)]);
 		}
 	}
 }
@@ -234,24 +236,28 @@ pgtls_load_begins(SSL_CTX *context, bool isServerStart)
 	if (isServerStart)
 		attempt->trigger = TRIGGER_STARTUP;
 	else if (state.attempts > 1 &&
-			 watch_request != history[pgtls_history_index(state.attempts - 1)].watch_request)
+			 watch_request != history[pgtls_history_index(state.attempts - 1)]
+			 .watch_request)
 		attempt->trigger = TRIGGER_WATCH;
 	else if (state.attempts > 1 &&
-			 request != history[pgtls_history_index(state.attempts - 1)].request)
+			 request !=
+			 history[pgtls_history_index(state.attempts - 1)].request)
 		attempt->trigger = TRIGGER_FUNCTION;
 	else
 		attempt->trigger = TRIGGER_RELOAD;
 
 	memset(&pending_settings, 0, sizeof(pending_settings));
 	pending_settings.has_ca = ssl_ca_file[0] != '\0';
-	strlcpy(pending_settings.crl_dir, ssl_crl_dir, sizeof(pending_settings.crl_dir));
+	strlcpy(pending_settings.crl_dir, ssl_crl_dir,
+			sizeof(pending_settings.crl_dir));
 	pending_settings.min_version = ssl_min_protocol_version;
 	pending_settings.max_version = ssl_max_protocol_version;
 	strlcpy(pending_settings.cipher_list, pgtls_cipher_list,
 			sizeof(pending_settings.cipher_list));
 	strlcpy(pending_settings.cipher_suites, pgtls_cipher_suites,
 			sizeof(pending_settings.cipher_suites));
-	strlcpy(pending_settings.groups, SSLECDHCurve, sizeof(pending_settings.groups));
+	strlcpy(pending_settings.groups, SSLECDHCurve,
+			sizeof(pending_settings.groups));
 
 	if (stat(ssl_key_file, &pending_key_file) != 0)
 		memset(&pending_key_file, 0, sizeof(pending_key_file));
@@ -262,9 +268,11 @@ pgtls_load_begins(SSL_CTX *context, bool isServerStart)
 	SSL_CTX_set_default_passwd_cb(context, note_passphrase);
 
 	if (attempt_index < 0)
-		attempt_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, context_freed);
+		attempt_index =
+			SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, context_freed);
 	if (attempt_index >= 0 &&
-		SSL_CTX_set_ex_data(context, attempt_index, (void *) (intptr_t) state.attempts))
+		SSL_CTX_set_ex_data(context, attempt_index,
+							(void *) (intptr_t) state.attempts))
 	{
 		state.pending = state.attempts;
 		pending_context = context;
@@ -293,11 +301,13 @@ pgtls_load_note_message(const ErrorData *edata)
 
 		if (error[0] != '\0')
 			strlcat(error, "; ", PGTLS_LOAD_ERROR_SIZE);
-		if (strlcat(error, edata->message, PGTLS_LOAD_ERROR_SIZE) >= PGTLS_LOAD_ERROR_SIZE)
+		if (strlcat(error, edata->message, PGTLS_LOAD_ERROR_SIZE) >=
+			PGTLS_LOAD_ERROR_SIZE)
 			strcpy(error + PGTLS_LOAD_ERROR_SIZE - 4, "...");
 	}
 	if (edata->message_id != NULL &&
-		strncmp(edata->message_id, "received SIGHUP", strlen("received SIGHUP")) == 0)
+		strncmp(edata->message_id, "received SIGHUP",
+				strlen("received SIGHUP")) == 0)
 	{
 		pgtls_history_read_requests(&sighup_request, &sighup_watch_request);
 		sighup_seen = true;
@@ -405,7 +415,8 @@ void
 pgtls_load_get_files(const char **files)
 {
 	const char *const settings[PGTLS_LOADED_FILES] = {
-		ssl_cert_file, ssl_key_file, ssl_ca_file, ssl_crl_file, ssl_dh_params_file
+		ssl_cert_file, ssl_key_file, ssl_ca_file, ssl_crl_file,
+		ssl_dh_params_file
 	};
 
 	memcpy(files, settings, sizeof(settings));

@@ -49,7 +49,9 @@
 static bool prepare_context;	/* pg_tls.prepare_context */
 static bool crl_signature_cache;	/* pg_tls.crl_signature_cache */
 
-/* The chain of the configuration that was prepared last is not from its file. */
+/*
+ * The chain of the configuration that was prepared last is not from its file.
+ */
 static bool chain_is_built = false;
 
 /* The trust store of that configuration, NULL for none. */
@@ -93,8 +95,8 @@ pgtls_prepare_load_begins(void)
 }
 
 /*
- * A load is over; "store" is NULL if it has failed.  Returns how many signatures
- * of CRLs connections need not verify.
+ * A load is over; "store" is NULL if it has failed.  Returns how many
+ * signatures of CRLs connections need not verify.
  */
 int
 pgtls_prepare_load_ends(X509_STORE *store)
@@ -114,7 +116,8 @@ use_huge_pages(void)
 #define MADV_COLLAPSE	25
 #endif
 	const uintptr_t huge_page = 2 * 1024 * 1024;
-	uintptr_t	program = (uintptr_t) &MyProcPid;	/* whose data the heap follows */
+	uintptr_t	program = (uintptr_t) &MyProcPid;	/* whose data the heap
+													 * follows */
 	uintptr_t	first = (uintptr_t) TopMemoryContext;
 	uintptr_t	end = (uintptr_t) sbrk(0);
 
@@ -190,7 +193,8 @@ find_same_crl(STACK_OF(X509_OBJECT) *objects, X509_CRL *wanted)
 {
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
-		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+		X509_CRL   *crl =
+			X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
 
 		if (crl != NULL && is_same_crl(crl, wanted))
 			return crl;
@@ -213,7 +217,8 @@ prepare_crls(X509_STORE *store)
 
 	for (int i = 0; serial != NULL && i < sk_X509_OBJECT_num(objects); i++)
 	{
-		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+		X509_CRL   *crl =
+			X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
 		X509_CRL   *same;
 
 		if (crl == NULL)
@@ -235,11 +240,13 @@ prepare_crls(X509_STORE *store)
 static bool
 has_crl(X509_STORE *store, const X509_CRL *crl)
 {
-	STACK_OF(X509_OBJECT) *objects = store != NULL ? pgtls_ossl_store_objects(store) : NULL;
+	STACK_OF(X509_OBJECT) *objects =
+		store != NULL ? pgtls_ossl_store_objects(store) : NULL;
 	bool		found = false;
 
 	for (int i = 0; i < sk_X509_OBJECT_num(objects) && !found; i++)
-		found = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i)) == crl;
+		found = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i)) ==
+			crl;
 	pgtls_ossl_store_objects_free(objects);
 	return found;
 }
@@ -260,7 +267,8 @@ forget_prepared_store(X509_STORE *successor)
 	objects = pgtls_ossl_store_objects(prepared_store);
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
-		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+		X509_CRL   *crl =
+			X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
 
 		if (crl != NULL && is_large(crl) && !has_crl(successor, crl))
 			pgtls_crl_order(crl, CRL_BY_ADDRESS);
@@ -271,11 +279,11 @@ forget_prepared_store(X509_STORE *successor)
 }
 
 /*
- * What a store has to build the chain of a certificate of, from its issuer on.
- * NULL if memory ran out, and where what is to come may not be what OpenSSL
- * finds in a handshake: where there is a choice between several of a name, which
- * the clock may change, and where one says what it is trusted for, which copies
- * do not.
+ * What a store has to build the chain of a certificate of, from its issuer
+ * on.  NULL if memory ran out, and where what is to come may not be what
+ * OpenSSL finds in a handshake: where there is a choice between several of a
+ * name, which the clock may change, and where one says what it is trusted
+ * for, which copies do not.
  */
 static STACK_OF(X509) *
 find_issuers(X509_STORE *store, X509 *cert)
@@ -292,7 +300,8 @@ find_issuers(X509_STORE *store, X509 *cert)
 		last = cert;
 		for (int i = 0; ok && i < sk_X509_OBJECT_num(objects); i++)
 		{
-			X509	   *issuer = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+			X509	   *issuer =
+				X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
 
 			if (issuer == NULL || issuer == last ||
 				X509_NAME_cmp(X509_get_subject_name(issuer), name) != 0)
@@ -364,7 +373,8 @@ find_chain(X509_STORE *store, X509 *cert, STACK_OF(X509) *issuers)
 	if (copy != NULL && copies != NULL && ctx != NULL &&
 		X509_STORE_set1_param(copies, X509_STORE_get0_param(store)) &&
 		X509_VERIFY_PARAM_clear_flags(X509_STORE_get0_param(copies),
-									  X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL) &&
+									  X509_V_FLAG_CRL_CHECK |
+									  X509_V_FLAG_CRL_CHECK_ALL) &&
 		add_copies(copies, issuers) &&
 		X509_STORE_CTX_init(ctx, copies, copy, NULL))
 	{
@@ -384,7 +394,10 @@ find_chain(X509_STORE *store, X509 *cert, STACK_OF(X509) *issuers)
 	return chain;
 }
 
-/* Whether the chain that was built last is that of a certificate with these issuers. */
+/*
+ * Whether the chain that was built last is that of a certificate with these
+ * issuers.
+ */
 static bool
 is_chain_of(X509 *cert, STACK_OF(X509) *issuers)
 {
@@ -392,7 +405,8 @@ is_chain_of(X509 *cert, STACK_OF(X509) *issuers)
 		sk_X509_num(built.issuers) == sk_X509_num(issuers);
 
 	for (int i = 0; same && i < sk_X509_num(issuers); i++)
-		same = is_same_cert(sk_X509_value(built.issuers, i), sk_X509_value(issuers, i));
+		same = is_same_cert(sk_X509_value(built.issuers, i),
+							sk_X509_value(issuers, i));
 	return same;
 }
 
@@ -416,7 +430,8 @@ build_chain(SSL_CTX *context, X509_STORE *store, bool has_crl_dir)
 	STACK_OF(X509) *chain = NULL;
 	STACK_OF(X509) *issuers;
 
-	if (cert == NULL || (SSL_CTX_get_mode(context) & SSL_MODE_NO_AUTO_CHAIN) != 0)
+	if (cert == NULL ||
+		(SSL_CTX_get_mode(context) & SSL_MODE_NO_AUTO_CHAIN) != 0)
 		return;
 	(void) SSL_CTX_get0_chain_certs(context, &chain);
 	if (chain == NULL)

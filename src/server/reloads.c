@@ -45,7 +45,8 @@ pgtls_reloads_add_certificate(Row *row, const LoadAttempt *attempt)
 void
 pgtls_reloads_make_row(Row *row, const LoadAttempt *attempt)
 {
-	static const char *const trigger_names[] = {"startup", "reload", "function", "watch"};
+	static const char *const trigger_names[] = {"startup", "reload",
+	"function", "watch"};
 
 	pgtls_row_begin(row);
 	pgtls_row_bigint(row, attempt->attempt);
@@ -84,7 +85,8 @@ pg_tls_reloads(PG_FUNCTION_ARGS)
 
 	pgtls_history_read_state(&s);
 	InitMaterializedSRF(fcinfo, 0);
-	for (int64 number = s.attempts; number > Max(0, s.attempts - PGTLS_HISTORY_SIZE); number--)
+	for (int64 number = s.attempts;
+		 number > Max(0, s.attempts - PGTLS_HISTORY_SIZE); number--)
 	{
 		LoadAttempt attempt;
 		Row			row;

@@ -232,7 +232,8 @@ start_workers(long *timeout)
 		idle = false;
 		/* one that has failed, or was never forked, would fail again at once */
 		if (pgtls_verifier_passes() != verifier_passes ||
-			pgtls_uptime() - verifier.start >= RETRY_INTERVAL * INT64CONST(1000))
+			pgtls_uptime() - verifier.start >=
+			RETRY_INTERVAL * INT64CONST(1000))
 		{
 			uint64		passes = pgtls_verifier_passes();
 
@@ -262,8 +263,9 @@ start_workers(long *timeout)
 		idle = false;
 		if (start_task(&watch, Int32GetDatum(task)))
 			pgtls_watch_started(task);
-		else if (lacks_slot(&watch) && shared->stand_in == STAND_IN_FOR_NOBODY &&
-				 !verifier_wanted && !pgtls_watch_is_running())
+		else if (lacks_slot(&watch) &&
+				 shared->stand_in == STAND_IN_FOR_NOBODY && !verifier_wanted &&
+				 !pgtls_watch_is_running())
 		{
 			pgtls_watch_started(task);
 			shared->watch_task = task;
@@ -317,7 +319,8 @@ look_for_due_verdicts(bool reloading, long *timeout)
 	if (next == DT_NOEND)
 		return;
 	if (verifier.start != 0)
-		next = Max(next, now + verifier.start + CLOCK_INTERVAL - pgtls_uptime());
+		next =
+			Max(next, now + verifier.start + CLOCK_INTERVAL - pgtls_uptime());
 	if (next <= now)
 		verifier_wanted = true;
 	else
@@ -341,7 +344,10 @@ monitor_exit(int code, Datum arg)
 		pgtls_wake_set_monitor(0);
 }
 
-/* Do, in the standing worker, what a worker was wanted for that found no slot. */
+/*
+ * Do, in the standing worker, what a worker was wanted for that found no
+ * slot.
+ */
 static void
 stand_in(StandIn role)
 {
@@ -393,7 +399,8 @@ pgtls_monitor_main(Datum arg)
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	pqsignal(SIGUSR1, procsignal_sigusr1_handler);	/* a worker has ended */
 	BackgroundWorkerUnblockSignals();
-	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "pg_tls monitor",
+	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext,
+												"pg_tls monitor",
 												ALLOCSET_DEFAULT_SIZES));
 	pgtls_wake_set_latch(pgtls_pgproc_number());
 
@@ -415,7 +422,8 @@ pgtls_monitor_main(Datum arg)
 		pgtls_crlchange_look(&timeout);
 		look_for_due_verdicts(reloading, &timeout);
 
-		if (reloading || pgtls_wake_wants_save() || GetCurrentTimestamp() >= next_save)
+		if (reloading || pgtls_wake_wants_save() ||
+			GetCurrentTimestamp() >= next_save)
 			load_saved();
 		if (pgtls_wake_wants_save() || GetCurrentTimestamp() >= next_save)
 		{
@@ -429,7 +437,8 @@ pgtls_monitor_main(Datum arg)
 		if (shared->stand_in != STAND_IN_FOR_NOBODY)
 			break;
 
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 timeout, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();

@@ -99,8 +99,11 @@ read_file(StringInfo buf)
 		problem = "its length is not valid";
 	else if (st.st_size < (off_t) (sizeof(header) + header.length))
 		problem = "it is too short";
-	else if ((buf->data = MemoryContextAllocExtended(CurrentMemoryContext, (Size) header.length + 1,
-													 MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM)) == NULL)
+	else if ((buf->data = MemoryContextAllocExtended(CurrentMemoryContext,
+													 (Size) header.length + 1,
+													 MCXT_ALLOC_HUGE |
+													 MCXT_ALLOC_NO_OOM)) ==
+			 NULL)
 		result = READ_LATER;
 	else
 	{
@@ -141,7 +144,8 @@ read_file(StringInfo buf)
 void
 pgtls_save_load(bool *done)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pg_tls save",
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "pg_tls save",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext oldcontext = MemoryContextSwitchTo(context);
 	StringInfoData buf;

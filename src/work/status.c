@@ -167,7 +167,8 @@ pg_tls_status(PG_FUNCTION_ARGS)
 		pgtls_reloads_add_certificate(&row, has_loaded ? &loaded : NULL);
 		pgtls_row_text(&row, protocol_version(s.settings.min_version));
 		pgtls_row_text(&row, protocol_version(s.settings.max_version));
-		ciphers = pgtls_ossl_ciphers(s.settings.cipher_list, s.settings.cipher_suites,
+		ciphers = pgtls_ossl_ciphers(s.settings.cipher_list,
+									 s.settings.cipher_suites,
 									 openssl_version(s.settings.min_version),
 									 openssl_version(s.settings.max_version));
 		add_setting(&row, ciphers);

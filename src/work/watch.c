@@ -3,17 +3,17 @@
  * watch.c
  *	  Notices when the TLS files change, and when what is loaded of them ends.
  *
- * The monitor looks at the files with stat() alone, which is cheap.  When that
- * tells of a change, it waits until nothing has changed for a moment, and has
- * a worker started, which compares contents with what is loaded (server/inspect.c).
- * Where they differ, the worker makes a dry run (rehearsal/dryrun.c): a certificate and
- * its key are never replaced at once, and until they fit together the dry run
- * fails, and nothing happens.  When it succeeds, and the files are still what
- * they were when it began, the server is asked to reload, or the log is told.
- * Files that hold less than what is loaded of them have to stay as they are for
- * longer before the server is asked.
- * A command for the passphrase that hangs is ended: nothing else would be
- * looked at meanwhile.
+ * The monitor looks at the files with stat() alone, which is cheap.  When
+ * that tells of a change, it waits until nothing has changed for a moment,
+ * and has a worker started, which compares contents with what is loaded
+ * (server/inspect.c).  Where they differ, the worker makes a dry run
+ * (rehearsal/dryrun.c): a certificate and its key are never replaced at once,
+ * and until they fit together the dry run fails, and nothing happens.  When
+ * it succeeds, and the files are still what they were when it began, the
+ * server is asked to reload, or the log is told.  Files that hold less than
+ * what is loaded of them have to stay as they are for longer before the
+ * server is asked.  A command for the passphrase that hangs is ended: nothing
+ * else would be looked at meanwhile.
  *
  * Another task of that worker is to warn of the end of what is loaded: of all
  * of it once a day, and of what comes in between within the hour.  Whatever
@@ -59,7 +59,7 @@
  * So long files that hold less than what is loaded of them: whoever writes a
  * bundle may pause after a whole certificate.
  */
-#define LESS_TIME		30			/* seconds */
+#define LESS_TIME		30		/* seconds */
 
 /* How often the ends of what is loaded are looked at. */
 #define EXPIRY_INTERVAL	PGTLS_TEST_HOUR
@@ -95,7 +95,8 @@
 #define TASK_COMPARE	0x01	/* compare files with what is loaded */
 #define TASK_COMPLAIN	0x02	/* tell if they cannot be loaded */
 #define TASK_EXPIRY		0x04	/* warn of ends */
-#define TASK_LESS		0x08	/* load files that hold less than what is loaded */
+#define TASK_LESS		0x08	/* load files that hold less than what is
+								 * loaded */
 
 typedef enum WatchFiles
 {
@@ -111,7 +112,7 @@ static const struct config_enum_entry watch_files_options[] = {
 	{NULL, 0, false}
 };
 
-static int	watch_files = WATCH_REPORT;	/* pg_tls.watch_files */
+static int	watch_files = WATCH_REPORT; /* pg_tls.watch_files */
 
 /* What came of a comparison. */
 typedef enum WatchOutcome
@@ -156,7 +157,9 @@ typedef struct WatchState
 	uint64		expiry_signature;
 } WatchState;
 
-/* Written by the worker, of which only one runs at a time, but for the state. */
+/*
+ * Written by the worker, of which only one runs at a time, but for the state.
+ */
 typedef struct WatchShared
 {
 	WatchState	state;			/* the monitor's */
@@ -290,7 +293,8 @@ look(TimestampTz now)
 bool
 pgtls_watch_is_outdated(TimestampTz now)
 {
-	return state->compared && watch_files != WATCH_OFF && EnableSSL && look(now);
+	return state->compared && watch_files != WATCH_OFF && EnableSSL &&
+		look(now);
 }
 
 /*
@@ -313,16 +317,20 @@ pgtls_watch_is_due(TimestampTz now, int interval, TimestampTz *next)
 				state->compare_at = now + LESS_TIME * USECS_PER_SEC;
 				state->less = true;
 			}
-			else if (shared->outcome != OUTCOME_DONE && shared->outcome != OUTCOME_RELOADED)
+			else if (shared->outcome != OUTCOME_DONE &&
+					 shared->outcome != OUTCOME_RELOADED)
 			{
 				/*
-				 * At first this may be a moment between two files.  Later, what
-				 * kept the files from being loaded may be something else, such
-				 * as the command for the passphrase.
+				 * At first this may be a moment between two files.  Later,
+				 * what kept the files from being loaded may be something
+				 * else, such as the command for the passphrase.
 				 */
 				state->compared = false;
-				state->compare_at = now + (state->retries == 0 ? interval * INT64CONST(1000) :
-										   RETRY_INTERVAL << Min(state->retries - 1, MAX_RETRIES));
+				state->compare_at =
+					now + (state->retries == 0 ?
+						   interval * INT64CONST(1000) :
+						   RETRY_INTERVAL
+						   << Min(state->retries - 1, MAX_RETRIES));
 				state->retries++;
 			}
 		}
@@ -341,7 +349,8 @@ pgtls_watch_is_due(TimestampTz now, int interval, TimestampTz *next)
 	/* what is loaded from the same files ends when it did before */
 	if (generation != state->expiry_generation && generation != 0)
 	{
-		uint64		signature = add_hash(current_signature(), &pgtls_expiry_warning,
+		uint64		signature = add_hash(current_signature(),
+										 &pgtls_expiry_warning,
 										 sizeof(pgtls_expiry_warning));
 
 		if (signature != state->expiry_signature)
@@ -528,10 +537,12 @@ warn_of_ends(void)
 static bool
 keeps_out(const Advice *advice)
 {
-	static const char *const codes[] = {
-		"_expired", "_not_yet_valid", "server_certificate_purpose", "server_chain_",
-		"ca_without_crl", "crl_delta"
-	};
+	static const char *const codes[] = {"_expired",
+		"_not_yet_valid",
+		"server_certificate_purpose",
+		"server_chain_",
+		"ca_without_crl",
+	"crl_delta"};
 
 	for (int i = 0; i < (int) lengthof(codes); i++)
 	{
@@ -606,7 +617,8 @@ compare_files(bool may_complain, bool may_hold_less)
 	{
 		/* a command that hangs is no moment between two files */
 		may_complain = may_complain || pgtls_dryrun_command_hung;
-		if (may_complain && claim_news(add_hash(contents, result.error, strlen(result.error))))
+		if (may_complain &&
+			claim_news(add_hash(contents, result.error, strlen(result.error))))
 			ereport(LOG,
 					(errmsg("TLS files have changed, but the server could not load them: %s",
 							result.error),
@@ -637,15 +649,18 @@ compare_files(bool may_complain, bool may_hold_less)
 		if (generation == shared->reloaded_generation + 1)
 			worse = "a reload of the same files has not helped";
 		else if (generation <= shared->reloaded_generation &&
-				 now < shared->reloaded_at + RETRY_INTERVAL && now >= shared->reloaded_at)
+				 now < shared->reloaded_at + RETRY_INTERVAL &&
+				 now >= shared->reloaded_at)
 			return OUTCOME_UNLOADABLE;	/* it has failed, or is yet to come */
 	}
 	if (worse != NULL)
 	{
-		if (may_complain && claim_news(add_hash(contents, worse, strlen(worse))))
+		if (may_complain &&
+			claim_news(add_hash(contents, worse, strlen(worse))))
 			ereport(LOG,
 					(errmsg("TLS files have changed, but are not reloaded without being asked to"),
-					 errdetail("Changed: %s. After a reload: %s.", changed, worse),
+					 errdetail("Changed: %s. After a reload: %s.", changed,
+							   worse),
 					 errhint("Mend that, or call pg_tls_reload().")));
 		return OUTCOME_UNLOADABLE;
 	}
@@ -703,11 +718,13 @@ pgtls_watch_run(int task, bool standing_in)
 		return;
 	on_shmem_exit(end_turn, (Datum) 0);
 	/* nothing else is done in the monitor's stead meanwhile */
-	pgtls_dryrun_command_limit = standing_in ? Min(COMMAND_LIMIT, 5) : COMMAND_LIMIT;
+	pgtls_dryrun_command_limit = standing_in ? Min(COMMAND_LIMIT, 5) :
+		COMMAND_LIMIT;
 	if (task & TASK_EXPIRY)
 		warn_of_ends();
 	if (task & TASK_COMPARE)
-		shared->outcome = compare_files((task & TASK_COMPLAIN) != 0, (task & TASK_LESS) != 0);
+		shared->outcome = compare_files((task & TASK_COMPLAIN) != 0,
+										(task & TASK_LESS) != 0);
 }
 
 /* Main function of the worker; the argument says what to do. */

@@ -16,7 +16,8 @@ extern void pgtls_watch_shmem_init(void *area, bool found);
 
 /* For the monitor. */
 extern void pgtls_watch_reloading(void);
-extern bool pgtls_watch_is_due(TimestampTz now, int interval, TimestampTz *next);
+extern bool pgtls_watch_is_due(TimestampTz now, int interval,
+							   TimestampTz *next);
 extern bool pgtls_watch_is_outdated(TimestampTz now);
 extern int	pgtls_watch_task(void);
 extern void pgtls_watch_started(int task);

@@ -73,7 +73,8 @@ print_serial_hex(BIO *out, X509 *cert)
 	const unsigned char *bytes = ASN1_STRING_get0_data(serial);
 	int			len = ASN1_STRING_length(serial);
 
-	if (ASN1_STRING_type(serial) == V_ASN1_NEG_INTEGER && BIO_puts(out, "-") <= 0)
+	if (ASN1_STRING_type(serial) == V_ASN1_NEG_INTEGER &&
+		BIO_puts(out, "-") <= 0)
 		return false;
 	if (len == 0)
 		return BIO_puts(out, "00") > 0;
@@ -145,8 +146,8 @@ read_parts(BIO *bio, X509 *cert, const Part *parts, int n)
 	{
 		if (!parts[i].print(bio, cert))
 			(void) BIO_reset(bio);
-		else if (pgtls_text_take(bio, parts[i].text) && *parts[i].text == NULL &&
-				 parts[i].list != NID_undef &&
+		else if (pgtls_text_take(bio, parts[i].text) &&
+				 *parts[i].text == NULL && parts[i].list != NID_undef &&
 				 X509_get_ext_by_NID(cert, parts[i].list, -1) >= 0)
 			*parts[i].text = OPENSSL_zalloc(1);
 	}
@@ -197,7 +198,8 @@ pgtls_certificate_self_signed(X509 *cert)
 	EVP_PKEY   *key;
 	bool		result;
 
-	if (X509_NAME_cmp(X509_get_subject_name(cert), X509_get_issuer_name(cert)) != 0)
+	if (X509_NAME_cmp(X509_get_subject_name(cert),
+					  X509_get_issuer_name(cert)) != 0)
 		return false;
 	key = X509_get0_pubkey(cert);
 	result = key != NULL && X509_verify(cert, key) == 1;

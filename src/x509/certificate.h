@@ -17,11 +17,11 @@
 /*
  * CertInfo: what a certificate says, whole.
  *
- * All text is valid UTF-8 without hidden characters (controls, and others that
- * nobody sees).  A byte that is not part of a valid character, and each byte of
- * a hidden character, appears as a backslash and two hexadecimal digits; where that could be confused with the original
- * (everywhere but in the names, which have escapes of their own), a backslash
- * is doubled.
+ * All text is valid UTF-8 without hidden characters (controls, and others
+ * that nobody sees).  A byte that is not part of a valid character, and each
+ * byte of a hidden character, appears as a backslash and two hexadecimal
+ * digits; where that could be confused with the original (everywhere but in
+ * the names, which have escapes of their own), a backslash is doubled.
  *
  * Text belongs to the struct: pgtls_certificate_free().  A field that the
  * certificate lacks is NULL, a moment that it lacks is PGTLS_NO_TIME.

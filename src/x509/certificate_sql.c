@@ -31,7 +31,10 @@
 #define MAX_TEXT			(1024 * 1024)
 #define MAX_VALUE			(64 * 1024)
 
-/* Serial numbers of more digits are not shown in decimal (x509/certificate.c). */
+/*
+ * Serial numbers of more digits are not shown in decimal
+ * (x509/certificate.c).
+ */
 #define MAX_SERIAL_DIGITS	2467
 
 /* Attribute types of a DN have names or numbers shorter than this. */
@@ -49,7 +52,8 @@ PG_FUNCTION_INFO_V1(pg_tls_certificate_bytea);
 static X509 *
 client_certificate(void)
 {
-	return MyProcPort != NULL && MyProcPort->ssl_in_use ? MyProcPort->peer : NULL;
+	return MyProcPort != NULL && MyProcPort->ssl_in_use ? MyProcPort->peer :
+		NULL;
 }
 
 /* A text that is cut, and marked so, where it is longer than a bound. */
@@ -286,8 +290,8 @@ dn_field(FunctionCallInfo fcinfo, bool issuer)
 
 		if (cert != NULL &&
 			!pgtls_name_field(issuer ? X509_get_issuer_name(cert) :
-										  X509_get_subject_name(cert),
-										  type, &found))
+							  X509_get_subject_name(cert),
+							  type, &found))
 			pgtls_error_out_of_memory();
 		value = found;
 		row = palloc(sizeof(Row));
@@ -336,7 +340,8 @@ pg_tls_issuer_dn_field(PG_FUNCTION_ARGS)
 Datum
 pg_tls_serial_hex(PG_FUNCTION_ARGS)
 {
-	char	   *decimal = DatumGetCString(DirectFunctionCall1(numeric_out, PG_GETARG_DATUM(0)));
+	char	   *decimal =
+		DatumGetCString(DirectFunctionCall1(numeric_out, PG_GETARG_DATUM(0)));
 	const char *digits = decimal + (decimal[0] == '-');
 	size_t		n = strlen(digits);
 	unsigned char *bytes;
@@ -350,8 +355,10 @@ pg_tls_serial_hex(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid serial number"),
 				 n > MAX_SERIAL_DIGITS ?
-				 errdetail("It has more than %d digits.", MAX_SERIAL_DIGITS) :
-				 errdetail("\"%s\" is not written as a whole number.", decimal)));
+				 errdetail("It has more than %d digits.",
+						   MAX_SERIAL_DIGITS) :
+				 errdetail("\"%s\" is not written as a whole number.",
+						   decimal)));
 
 	/* two digits of the one need less than a byte */
 	bytes = palloc0(n / 2 + 1);
@@ -385,10 +392,13 @@ pg_tls_certificate_text(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 
 	/* a literal without a type is text, also where it means a bytea */
-	pgtls_pem_begin(&input, value, "pg_tls_certificate", "certificate", "certificates",
+	pgtls_pem_begin(&input, value, "pg_tls_certificate", "certificate",
+					"certificates",
 					VARSIZE_ANY_EXHDR(value) >= strlen(hex_mark) &&
-					memcmp(VARDATA_ANY(value), hex_mark, strlen(hex_mark)) == 0 ?
-					"If this is one in DER, cast it to bytea." : "");
+					memcmp(VARDATA_ANY(value), hex_mark,
+						   strlen(hex_mark)) == 0 ?
+					"If this is one in DER, cast it to bytea." :
+					"");
 	PG_TRY();
 	{
 		while ((cert = pgtls_pem_next_certificate(&input, true)) != NULL)
@@ -421,8 +431,10 @@ invalid_der(const bytea *value, const char *detail)
 			(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
 			 errmsg("argument \"certificate\" of pg_tls_certificate is not a certificate in DER"),
 			 errdetail("%s", detail),
-			 pem ? errhint("This looks like PEM, which has to be of type text.") :
-			 errhint("It has to be one whole certificate in DER, and nothing else.")));
+			 pem ?
+			 errhint("This looks like PEM, which has to be of type text.") :
+			 errhint(
+					 "It has to be one whole certificate in DER, and nothing else.")));
 }
 
 /*
@@ -451,12 +463,14 @@ pg_tls_certificate_bytea(PG_FUNCTION_ARGS)
 	pgtls_ossl_watch_memory();
 	cert = d2i_X509(NULL, &p, len);
 	if (cert == NULL)
-		invalid_der(value, psprintf("OpenSSL cannot read it: %s.", pgtls_error_reason()));
+		invalid_der(value, psprintf("OpenSSL cannot read it: %s.",
+									pgtls_error_reason()));
 	PG_TRY();
 	{
 		if (p != start + len)
-			invalid_der(value, psprintf("The certificate has %ld bytes, and the argument %ld.",
-										(long) (p - start), len));
+			invalid_der(value,
+						psprintf("The certificate has %ld bytes, and the argument %ld.",
+								 (long) (p - start), len));
 		store_certificate(rsinfo, cert, -1);
 	}
 	PG_FINALLY();

@@ -49,8 +49,8 @@ decimal(const ASN1_INTEGER *number)
 static bool
 is_indirect(X509_CRL *crl)
 {
-	ISSUING_DIST_POINT *point = X509_CRL_get_ext_d2i(crl, NID_issuing_distribution_point,
-													 NULL, NULL);
+	ISSUING_DIST_POINT *point =
+		X509_CRL_get_ext_d2i(crl, NID_issuing_distribution_point, NULL, NULL);
 	bool		result = point != NULL && point->indirectCRL > 0;
 
 	ISSUING_DIST_POINT_free(point);
@@ -62,7 +62,8 @@ static bool
 read_issuer(X509_CRL *crl, char **issuer)
 {
 	*issuer = pgtls_name_text(X509_CRL_get_issuer(crl));
-	return *issuer != NULL || X509_NAME_entry_count(X509_CRL_get_issuer(crl)) == 0;
+	return *issuer != NULL ||
+		X509_NAME_entry_count(X509_CRL_get_issuer(crl)) == 0;
 }
 
 /*
@@ -79,7 +80,8 @@ pgtls_crl_is_of(X509_CRL *crl, X509 *ca)
 
 	if (X509_NAME_cmp(X509_CRL_get_issuer(crl), X509_get_subject_name(ca)) != 0)
 		return false;
-	authority = X509_CRL_get_ext_d2i(crl, NID_authority_key_identifier, NULL, NULL);
+	authority =
+		X509_CRL_get_ext_d2i(crl, NID_authority_key_identifier, NULL, NULL);
 	result = key_id == NULL || authority == NULL || authority->keyid == NULL ||
 		ASN1_OCTET_STRING_cmp(key_id, authority->keyid) == 0;
 	AUTHORITY_KEYID_free(authority);
@@ -91,7 +93,8 @@ pgtls_crl_is_of(X509_CRL *crl, X509 *ca)
 bool
 pgtls_crl_read(X509_CRL *crl, CrlInfo *info)
 {
-	ASN1_INTEGER *number = X509_CRL_get_ext_d2i(crl, NID_crl_number, NULL, NULL);
+	ASN1_INTEGER *number =
+		X509_CRL_get_ext_d2i(crl, NID_crl_number, NULL, NULL);
 	bool		ok;
 
 	memset(info, 0, sizeof(*info));
@@ -118,7 +121,10 @@ pgtls_crl_free(CrlInfo *info)
 	memset(info, 0, sizeof(*info));
 }
 
-/* The order of serial numbers, as far as that many bits tell: by length first. */
+/*
+ * The order of serial numbers, as far as that many bits tell: by length
+ * first.
+ */
 static uint64
 key_of_serial(const X509_REVOKED *entry)
 {
@@ -160,7 +166,8 @@ radix_sort(KeyedEntry *entries, KeyedEntry *other, int n)
 			sum += count;
 		}
 		for (int i = 0; i < n; i++)
-			result[place[(entries[i].key >> shift) & digit_mask]++] = entries[i];
+			result[place[(entries[i].key >> shift) & digit_mask]++] =
+				entries[i];
 		other = entries;
 		entries = result;
 	}
@@ -208,15 +215,18 @@ entry_reason(const X509_REVOKED *revoked)
 	long		value;
 
 	/* as X509_REVOKED_get_ext_d2i() has it, one that is there twice is none */
-	if (pos < 0 || X509_REVOKED_get_ext_by_NID(revoked, NID_crl_reason, pos) >= 0)
+	if (pos < 0 ||
+		X509_REVOKED_get_ext_by_NID(revoked, NID_crl_reason, pos) >= 0)
 		return NULL;
 	data = X509_EXTENSION_get_data(X509_REVOKED_get_ext(revoked, pos));
 	der = ASN1_STRING_get0_data(data);
-	if (ASN1_STRING_length(data) == 3 && der[0] == V_ASN1_ENUMERATED && der[1] == 1)
+	if (ASN1_STRING_length(data) == 3 && der[0] == V_ASN1_ENUMERATED &&
+		der[1] == 1)
 		value = der[2];
 	else
 	{
-		ASN1_ENUMERATED *reason = d2i_ASN1_ENUMERATED(NULL, &der, ASN1_STRING_length(data));
+		ASN1_ENUMERATED *reason =
+			d2i_ASN1_ENUMERATED(NULL, &der, ASN1_STRING_length(data));
 
 		if (reason == NULL)
 		{
@@ -238,8 +248,8 @@ entry_reason(const X509_REVOKED *revoked)
 static char *
 entry_issuer(const X509_REVOKED *revoked)
 {
-	GENERAL_NAMES *names = X509_REVOKED_get_ext_d2i(revoked, NID_certificate_issuer,
-													NULL, NULL);
+	GENERAL_NAMES *names =
+		X509_REVOKED_get_ext_d2i(revoked, NID_certificate_issuer, NULL, NULL);
 	char	   *result = NULL;
 
 	for (int i = 0; result == NULL && i < sk_GENERAL_NAME_num(names); i++)
@@ -290,7 +300,8 @@ set_serial(CrlEntry *entry, const ASN1_INTEGER *serial, char *buf)
 	}
 
 	for (int i = 0; i < len; i++)
-		parts[lengthof(parts) - 1 - i / 4] |= (uint32) bytes[len - 1 - i] << 8 * (i % 4);
+		parts[lengthof(parts) - 1 - i / 4] |= (uint32) bytes[len - 1 - i]
+			<< 8 * (i % 4);
 
 	*--p = '\0';
 	do
@@ -331,8 +342,9 @@ pgtls_crl_entries(X509_CRL *crl, CrlEntryCallback callback, void *arg)
 	bool		ok = read_issuer(crl, &issuer);
 
 	/*
-	 * In an indirect CRL an entry's issuer is that of the one before it, which
-	 * the first look-up by a serial number has sorted.  A copy is as it was.
+	 * In an indirect CRL an entry's issuer is that of the one before it,
+	 * which the first look-up by a serial number has sorted.  A copy is as it
+	 * was.
 	 */
 	if (indirect)
 	{
@@ -363,7 +375,8 @@ pgtls_crl_entries(X509_CRL *crl, CrlEntryCallback callback, void *arg)
 			}
 		}
 		entry.issuer = issuer;
-		entry.revoked_at = pgtls_ossl_time(X509_REVOKED_get0_revocationDate(revoked));
+		entry.revoked_at =
+			pgtls_ossl_time(X509_REVOKED_get0_revocationDate(revoked));
 		entry.reason = entry_reason(revoked);
 		ok = set_serial(&entry, X509_REVOKED_get0_serialNumber(revoked), buf) &&
 			callback(&entry, arg);

@@ -38,7 +38,10 @@ typedef struct CrlEntry
 	const char *reason;			/* RFC 5280's name, NULL for none */
 } CrlEntry;
 
-/* What entries are ordered by: as OpenSSL sorts them, or as they lie in memory. */
+/*
+ * What entries are ordered by: as OpenSSL sorts them, or as they lie in
+ * memory.
+ */
 typedef enum CrlOrder
 {
 	CRL_BY_SERIAL,
@@ -52,6 +55,7 @@ extern bool pgtls_crl_is_of(X509_CRL *crl, X509 *ca);
 extern bool pgtls_crl_read(X509_CRL *crl, CrlInfo *info);
 extern void pgtls_crl_free(CrlInfo *info);
 extern void pgtls_crl_order(X509_CRL *crl, CrlOrder order);
-extern bool pgtls_crl_entries(X509_CRL *crl, CrlEntryCallback callback, void *arg);
+extern bool pgtls_crl_entries(X509_CRL *crl, CrlEntryCallback callback,
+							  void *arg);
 
 #endif							/* PGTLS_CRL_H */

@@ -89,7 +89,8 @@ print_list_extension(BIO *out, X509 *cert, int nid,
 		bool		ok;
 
 		if (decoded != NULL &&
-			!(nid == NID_key_usage && ASN1_STRING_length(decoded) > MAX_KEY_USAGE_BYTES))
+			!(nid == NID_key_usage &&
+			  ASN1_STRING_length(decoded) > MAX_KEY_USAGE_BYTES))
 			ok = print_all(out, decoded, &first);
 		else
 		{
@@ -97,7 +98,7 @@ print_list_extension(BIO *out, X509 *cert, int nid,
 
 			ok = (first || BIO_printf(out, "%c", PGTLS_LIST_SEPARATOR) > 0) &&
 				pgtls_text_print_hex(out, ASN1_STRING_get0_data(data),
-						  ASN1_STRING_length(data));
+									 ASN1_STRING_length(data));
 			first = false;
 		}
 		if (decoded != NULL)
@@ -167,7 +168,8 @@ print_all_key_usages(BIO *out, void *decoded, bool *first)
 bool
 pgtls_extension_print_san(BIO *out, X509 *cert)
 {
-	return print_list_extension(out, cert, NID_subject_alt_name, print_all_names);
+	return print_list_extension(out, cert, NID_subject_alt_name,
+								print_all_names);
 }
 
 bool
@@ -248,7 +250,8 @@ has_known_qualifiers_only(const CERTIFICATEPOLICIES *policies)
 			return false;
 		for (int j = 0; j < sk_POLICYQUALINFO_num(qualifiers); j++)
 		{
-			int			nid = OBJ_obj2nid(sk_POLICYQUALINFO_value(qualifiers, j)->pqualid);
+			int			nid =
+				OBJ_obj2nid(sk_POLICYQUALINFO_value(qualifiers, j)->pqualid);
 
 			if (nid != NID_id_qt_cps && nid != NID_id_qt_unotice)
 				return false;
@@ -328,7 +331,8 @@ is_printed_whole(int nid, const void *decoded, const ASN1_OCTET_STRING *value)
 			{
 				const AUTHORITY_KEYID *id = decoded;
 
-				return id->keyid != NULL && id->issuer == NULL && id->serial == NULL;
+				return id->keyid != NULL && id->issuer == NULL &&
+					id->serial == NULL;
 			}
 		case NID_crl_distribution_points:
 		case NID_freshest_crl:
@@ -342,7 +346,8 @@ is_printed_whole(int nid, const void *decoded, const ASN1_OCTET_STRING *value)
 			{
 				const NAME_CONSTRAINTS *constraints = decoded;
 
-				return has_plain_subtrees_only(constraints->permittedSubtrees) &&
+				return has_plain_subtrees_only(
+											   constraints->permittedSubtrees) &&
 					has_plain_subtrees_only(constraints->excludedSubtrees);
 			}
 		default:
@@ -406,7 +411,8 @@ is_plain(const unsigned char *p, long len, int depth)
 			int			n = pgtls_text_character(p + i, content - i);
 
 			if (n == 0 || pgtls_text_is_hidden(p + i, n) ||
-				(n > 1 && !(class == V_ASN1_UNIVERSAL && tag == V_ASN1_UTF8STRING)))
+				(n > 1 &&
+				 !(class == V_ASN1_UNIVERSAL && tag == V_ASN1_UTF8STRING)))
 				return false;
 			i += n;
 		}
@@ -476,7 +482,8 @@ print_extension_text(BIO *out, X509_EXTENSION *extension)
 		ok = print_all_names(out, decoded, &first);
 	else
 		ok = is_printed_whole(nid, decoded, value) &&
-			is_plain(ASN1_STRING_get0_data(value), ASN1_STRING_length(value), 0) &&
+			is_plain(ASN1_STRING_get0_data(value), ASN1_STRING_length(value),
+					 0) &&
 			print_extension_by_openssl(out, extension);
 	free_decoded(extension, decoded);
 	return ok;
@@ -490,7 +497,8 @@ print_extension(BIO *out, X509_EXTENSION *extension)
 	if (print_extension_text(out, extension))
 		return true;
 	(void) BIO_reset(out);
-	return pgtls_text_print_hex(out, ASN1_STRING_get0_data(value), ASN1_STRING_length(value));
+	return pgtls_text_print_hex(out, ASN1_STRING_get0_data(value),
+								ASN1_STRING_length(value));
 }
 
 /*

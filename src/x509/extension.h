@@ -28,7 +28,8 @@ typedef struct CertExtension
 	char	   *value;			/* NULL where there is nothing to print */
 } CertExtension;
 
-extern bool pgtls_extension_read(X509 *cert, int index, CertExtension *extension);
+extern bool pgtls_extension_read(X509 *cert, int index,
+								 CertExtension *extension);
 extern void pgtls_extension_free(CertExtension *extension);
 
 /* Lists, as CertInfo (x509/certificate.h) has them. */

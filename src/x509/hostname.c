@@ -68,7 +68,8 @@ match_name(const ASN1_STRING *name, const char *host)
 bool
 pgtls_hostname_matches(X509 *cert, const char *host)
 {
-	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+	GENERAL_NAMES *names =
+		X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
 	unsigned char v4[4];
 	unsigned char v6[16];
 	bool		is_v4 = inet_aton(host, (struct in_addr *) v4) != 0;
@@ -76,7 +77,8 @@ pgtls_hostname_matches(X509 *cert, const char *host)
 	bool		check_cn = true;
 	NameMatch	match = NAME_DIFFERS;
 
-	for (int i = 0; match == NAME_DIFFERS && i < sk_GENERAL_NAME_num(names); i++)
+	for (int i = 0; match == NAME_DIFFERS && i < sk_GENERAL_NAME_num(names);
+		 i++)
 	{
 		const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
 
@@ -86,7 +88,8 @@ pgtls_hostname_matches(X509 *cert, const char *host)
 			match = match_name(name->d.dNSName, host);
 		else if (name->type == GEN_IPADD)
 		{
-			const unsigned char *address = ASN1_STRING_get0_data(name->d.iPAddress);
+			const unsigned char *address =
+				ASN1_STRING_get0_data(name->d.iPAddress);
 			int			len = ASN1_STRING_length(name->d.iPAddress);
 
 			if ((is_v4 && len == 4 && memcmp(address, v4, 4) == 0) ||
@@ -99,11 +102,16 @@ pgtls_hostname_matches(X509 *cert, const char *host)
 	if (match == NAME_DIFFERS && check_cn)
 	{
 		const X509_NAME *subject = X509_get_subject_name(cert);
-		int			index = X509_NAME_get_index_by_NID(unconstify(X509_NAME *, subject),
-													   NID_commonName, -1);
+		int			index =
+			X509_NAME_get_index_by_NID(unconstify(X509_NAME *, subject),
+									   NID_commonName, -1);
 
 		if (index >= 0)
-			match = match_name(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(unconstify(X509_NAME *, subject), index)),
+			match = match_name(
+							   X509_NAME_ENTRY_get_data(
+														X509_NAME_get_entry(unconstify(X509_NAME *,
+																					   subject),
+																			index)),
 							   host);
 	}
 	ERR_clear_error();

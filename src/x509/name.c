@@ -49,8 +49,8 @@ print_string(BIO *out, const ASN1_STRING *string)
 		len = ASN1_STRING_to_UTF8(&utf8, string);
 	if (len < 0)
 		return pgtls_text_escape(out,
-										(const char *) ASN1_STRING_get0_data(string),
-										ASN1_STRING_length(string), true);
+								 (const char *) ASN1_STRING_get0_data(string),
+								 ASN1_STRING_length(string), true);
 	ok = pgtls_text_escape(out, (const char *) utf8, len, true);
 	OPENSSL_free(utf8);
 	return ok;
@@ -89,7 +89,8 @@ has_long_type(const X509_NAME *name)
 {
 	for (int i = 0; i < X509_NAME_entry_count(name); i++)
 	{
-		const ASN1_OBJECT *type = X509_NAME_ENTRY_get_object(X509_NAME_get_entry(name, i));
+		const ASN1_OBJECT *type =
+			X509_NAME_ENTRY_get_object(X509_NAME_get_entry(name, i));
 		int			len;
 
 		if (OBJ_obj2nid(type) != NID_undef)
@@ -174,7 +175,8 @@ pgtls_name_print_cn(BIO *out, const X509_NAME *name)
 											   NID_commonName, -1);
 
 	return i < 0 ||
-		print_string(out, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, i)));
+		print_string(out, X509_NAME_ENTRY_get_data(
+												   X509_NAME_get_entry(name, i)));
 }
 
 /* Whether the characters of a string, of several bytes each, are such. */
@@ -260,7 +262,8 @@ pgtls_name_print_general(BIO *out, GENERAL_NAME *name)
 				print_other_name(out, name->d.otherName);
 		case GEN_IPADD:
 			{
-				const unsigned char *bytes = ASN1_STRING_get0_data(name->d.iPAddress);
+				const unsigned char *bytes =
+					ASN1_STRING_get0_data(name->d.iPAddress);
 				int			len = ASN1_STRING_length(name->d.iPAddress);
 				char		address[INET6_ADDRSTRLEN];
 
@@ -279,7 +282,9 @@ pgtls_name_print_general(BIO *out, GENERAL_NAME *name)
 				int			len = i2d_GENERAL_NAME(name, &der);
 				bool		ok;
 
-				ok = BIO_puts(out, name->type == GEN_X400 ? "x400Name:" : "ediPartyName:") > 0 &&
+				ok = BIO_puts(out, name->type == GEN_X400 ?
+							  "x400Name:" :
+							  "ediPartyName:") > 0 &&
 					len > 0 && pgtls_text_print_hex(out, der, len);
 				OPENSSL_free(der);
 				return ok;
@@ -295,9 +300,10 @@ pgtls_name_print_general(BIO *out, GENERAL_NAME *name)
  */
 bool
 pgtls_name_field(const X509_NAME *name, const ASN1_OBJECT *type,
-							 char **value)
+				 char **value)
 {
-	int			i = X509_NAME_get_index_by_OBJ(unconstify(X509_NAME *, name), type, -1);
+	int			i =
+		X509_NAME_get_index_by_OBJ(unconstify(X509_NAME *, name), type, -1);
 	BIO		   *bio;
 	bool		ok;
 
@@ -308,7 +314,8 @@ pgtls_name_field(const X509_NAME *name, const ASN1_OBJECT *type,
 	ok = bio != NULL;
 	if (ok)
 	{
-		const ASN1_STRING *string = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, i));
+		const ASN1_STRING *string =
+			X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, i));
 
 		if (ASN1_STRING_print_ex(bio, string, SLASH_FORM_FLAGS) < 0)
 		{
@@ -336,7 +343,8 @@ pgtls_name_text(const X509_NAME *name)
 	BIO		   *bio = BIO_new(BIO_s_mem());
 	char	   *text = NULL;
 
-	if (bio != NULL && (!pgtls_name_print_slashes(bio, name) || !pgtls_text_take(bio, &text)))
+	if (bio != NULL &&
+		(!pgtls_name_print_slashes(bio, name) || !pgtls_text_take(bio, &text)))
 		text = NULL;
 	BIO_free(bio);
 	ERR_clear_error();

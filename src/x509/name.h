@@ -16,7 +16,8 @@
 #include "base/ossl.h"
 
 extern bool pgtls_name_print_slashes(BIO *out, const X509_NAME *name);
-extern bool pgtls_name_print_rfc2253(BIO *out, const X509_NAME *name, bool whole);
+extern bool pgtls_name_print_rfc2253(BIO *out, const X509_NAME *name,
+									 bool whole);
 extern bool pgtls_name_print_cn(BIO *out, const X509_NAME *name);
 extern bool pgtls_name_print_general(BIO *out, GENERAL_NAME *name);
 extern bool pgtls_name_field(const X509_NAME *name, const ASN1_OBJECT *type,

@@ -41,9 +41,11 @@ typedef struct Block
 	int			line;
 } Block;
 
-pg_noreturn static void invalid_input(const PemInput *input, int line, const char *fmt,...)
+pg_noreturn static void invalid_input(const PemInput *input, int line,
+									  const char *fmt,...)
 			pg_attribute_printf(3, 4);
-pg_noreturn static void certificate_too_large(const PemInput *input, const Block *block);
+pg_noreturn static void certificate_too_large(const PemInput *input,
+											  const Block *block);
 
 /* "fmt" is a sentence, as a detail. */
 static void
@@ -112,13 +114,15 @@ next_line(PemInput *input, const char **line, size_t *len)
 
 /* Take the label out of a line that a mark begins; false if it is no such. */
 static bool
-read_label(const char *line, size_t len, const char *mark, char *label, size_t size)
+read_label(const char *line, size_t len, const char *mark, char *label,
+		   size_t size)
 {
 	size_t		label_len;
 
 	if (!begins_with(line, len, mark) ||
 		len < strlen(mark) + strlen(END_OF_MARK) + 1 ||
-		memcmp(line + len - strlen(END_OF_MARK), END_OF_MARK, strlen(END_OF_MARK)) != 0)
+		memcmp(line + len - strlen(END_OF_MARK), END_OF_MARK,
+			   strlen(END_OF_MARK)) != 0)
 		return false;
 	line += strlen(mark);
 	label_len = len - strlen(mark) - strlen(END_OF_MARK);
@@ -126,8 +130,8 @@ read_label(const char *line, size_t len, const char *mark, char *label, size_t s
 		return false;
 	for (size_t i = 0; i < label_len; i++)
 	{
-		if ((line[i] < 'A' || line[i] > 'Z') && (line[i] < '0' || line[i] > '9') &&
-			line[i] != ' ')
+		if ((line[i] < 'A' || line[i] > 'Z') &&
+			(line[i] < '0' || line[i] > '9') && line[i] != ' ')
 			return false;
 	}
 	memcpy(label, line, label_len);
@@ -150,12 +154,15 @@ next_block(PemInput *input, Block *block)
 	{
 		if (!next_line(input, &line, &len))
 			return false;
-		if (read_label(line, len, BEGIN_MARK, block->label, sizeof(block->label)))
+		if (read_label(line, len, BEGIN_MARK, block->label,
+					   sizeof(block->label)))
 			break;
 		if (contains(line, len, END_MARK) && !contains(line, len, BEGIN_MARK))
-			invalid_input(input, input->line, "There is an END line without a BEGIN line.");
+			invalid_input(input, input->line,
+						  "There is an END line without a BEGIN line.");
 		if (contains(line, len, "--BEGIN") || contains(line, len, "--END"))
-			invalid_input(input, input->line, "A BEGIN line has to be \"-----BEGIN (type)-----\" and nothing else.");
+			invalid_input(input, input->line,
+						  "A BEGIN line has to be \"-----BEGIN (type)-----\" and nothing else.");
 	}
 	block->start = line;
 	block->line = input->line;
@@ -165,7 +172,8 @@ next_block(PemInput *input, Block *block)
 		if (read_label(line, len, END_MARK, label, sizeof(label)))
 		{
 			if (strcmp(label, block->label) != 0)
-				invalid_input(input, input->line, "A block of type %s ends as one of type %s.",
+				invalid_input(input, input->line,
+							  "A block of type %s ends as one of type %s.",
 							  block->label, label);
 			block->len = line + len - block->start;
 			return true;
@@ -173,7 +181,8 @@ next_block(PemInput *input, Block *block)
 		if (contains(line, len, "--"))
 			break;
 	}
-	invalid_input(input, block->line, "The block of type %s that begins here has no END line.",
+	invalid_input(input, block->line,
+				  "The block of type %s that begins here has no END line.",
 				  block->label);
 }
 
@@ -285,11 +294,13 @@ next_der(PemInput *input, bool crl, bool trusted, Block *block,
 	}
 	if (crl ? !is_crl(block) :
 		!is_certificate(block) && !(trusted && is_trusted_certificate(block)))
-		invalid_input(input, block->line, "This is a block of type %s.", block->label);
+		invalid_input(input, block->line, "This is a block of type %s.",
+					  block->label);
 	if (!crl && block->len > MAX_CERTIFICATE_BLOCK)
 		certificate_too_large(input, block);
 	if (!decode_block(block, der, len))
-		invalid_input(input, block->line, "OpenSSL cannot decode the block: %s.",
+		invalid_input(input, block->line,
+					  "OpenSSL cannot decode the block: %s.",
 					  pgtls_error_reason());
 	if (!crl && *len > PGTLS_MAX_CERTIFICATE)
 	{
@@ -311,10 +322,12 @@ static void
 unreadable(const PemInput *input, const Block *block, bool readable)
 {
 	if (readable)
-		invalid_input(input, block->line, "There is more in the block than one %s.",
+		invalid_input(input, block->line,
+					  "There is more in the block than one %s.",
 					  is_crl(block) ? "CRL" : "certificate");
-	invalid_input(input, block->line, "OpenSSL cannot read the block of type %s: %s.",
-				  block->label, pgtls_error_reason());
+	invalid_input(input, block->line,
+				  "OpenSSL cannot read the block of type %s: %s.", block->label,
+				  pgtls_error_reason());
 }
 
 /*

@@ -3,8 +3,9 @@
  * pem.h
  *	  Certificates and CRLs out of text in PEM that is an argument in SQL.
  *
- * May only be called in a backend, in a transaction, or in its child (base/child.h):
- * what is not as it should be is an error, which says where in which argument.
+ * May only be called in a backend, in a transaction, or in its child
+ * (base/child.h):  what is not as it should be is an error, which says where
+ * in which argument.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,9 +30,9 @@ typedef struct PemInput
 	int			found;			/* blocks before "next" */
 } PemInput;
 
-extern void pgtls_pem_begin(PemInput *input, const text *t, const char *function,
-							const char *argument, const char *what,
-							const char *advice);
+extern void pgtls_pem_begin(PemInput *input, const text *t,
+							const char *function, const char *argument,
+							const char *what, const char *advice);
 extern X509 *pgtls_pem_next_certificate(PemInput *input, bool trusted);
 extern X509_CRL *pgtls_pem_next_crl(PemInput *input);
 

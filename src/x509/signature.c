@@ -101,7 +101,8 @@ crl_free(X509_CRL *crl)
 
 /* Ask a CRL with OpenSSL's own method. */
 static int
-lookup_in_twin(X509_CRL *twin, X509_REVOKED **revoked, PGTLS_CRL_METHOD_CONST ASN1_INTEGER *serial,
+lookup_in_twin(X509_CRL *twin, X509_REVOKED **revoked,
+			   PGTLS_CRL_METHOD_CONST ASN1_INTEGER *serial,
 			   PGTLS_CRL_METHOD_CONST X509_NAME *issuer)
 {
 	X509	   *cert;
@@ -125,7 +126,8 @@ lookup_in_twin(X509_CRL *twin, X509_REVOKED **revoked, PGTLS_CRL_METHOD_CONST AS
 static bool
 is_removed(const X509_REVOKED *entry)
 {
-	ASN1_ENUMERATED *reason = X509_REVOKED_get_ext_d2i(entry, NID_crl_reason, NULL, NULL);
+	ASN1_ENUMERATED *reason =
+		X509_REVOKED_get_ext_d2i(entry, NID_crl_reason, NULL, NULL);
 	bool		result = reason != NULL &&
 		ASN1_ENUMERATED_get(reason) == CRL_REASON_REMOVE_FROM_CRL;
 
@@ -135,9 +137,12 @@ is_removed(const X509_REVOKED *entry)
 
 /* In the order in which OpenSSL sorts entries. */
 static int
-compare_serial(STACK_OF(X509_REVOKED) *entries, int index, const ASN1_INTEGER *serial)
+compare_serial(STACK_OF(X509_REVOKED) *entries, int index,
+			   const ASN1_INTEGER *serial)
 {
-	return ASN1_STRING_cmp(X509_REVOKED_get0_serialNumber(sk_X509_REVOKED_value(entries, index)),
+	return ASN1_STRING_cmp(X509_REVOKED_get0_serialNumber(
+														  sk_X509_REVOKED_value(entries,
+																				index)),
 						   serial);
 }
 
@@ -160,7 +165,10 @@ find_serial(STACK_OF(X509_REVOKED) *entries, const ASN1_INTEGER *serial)
 		else
 			high = middle;
 	}
-	return low < sk_X509_REVOKED_num(entries) && compare_serial(entries, low, serial) == 0 ? low : -1;
+	return low < sk_X509_REVOKED_num(entries) &&
+		compare_serial(entries, low, serial) == 0 ?
+		low :
+		-1;
 }
 
 /*
@@ -168,7 +176,8 @@ find_serial(STACK_OF(X509_REVOKED) *entries, const ASN1_INTEGER *serial)
  * Returns 0 if it is not revoked, 1 if it is, 2 for removeFromCRL.
  */
 static int
-crl_lookup(X509_CRL *crl, X509_REVOKED **revoked, PGTLS_CRL_METHOD_CONST ASN1_INTEGER *serial,
+crl_lookup(X509_CRL *crl, X509_REVOKED **revoked,
+		   PGTLS_CRL_METHOD_CONST ASN1_INTEGER *serial,
 		   PGTLS_CRL_METHOD_CONST X509_NAME *issuer)
 {
 	const CrlData *data = X509_CRL_get_meth_data(crl);
@@ -186,8 +195,8 @@ crl_lookup(X509_CRL *crl, X509_REVOKED **revoked, PGTLS_CRL_METHOD_CONST ASN1_IN
 	if (!sk_X509_REVOKED_is_sorted(entries))
 		sk_X509_REVOKED_sort(entries);
 	index = find_serial(entries, serial);
-	if (index < 0 ||
-		(issuer != NULL && X509_NAME_cmp(issuer, X509_CRL_get_issuer(crl)) != 0))
+	if (index < 0 || (issuer != NULL &&
+					  X509_NAME_cmp(issuer, X509_CRL_get_issuer(crl)) != 0))
 		return 0;
 
 	entry = sk_X509_REVOKED_value(entries, index);
@@ -226,7 +235,8 @@ verify_signature(X509_CRL *crl, EVP_PKEY *key)
 		goto done;
 	type = ASN1_TYPE_new();
 	string = ASN1_STRING_type_new(V_ASN1_SEQUENCE);
-	if (type == NULL || string == NULL || !ASN1_STRING_set(string, tbs, p + len - tbs))
+	if (type == NULL || string == NULL ||
+		!ASN1_STRING_set(string, tbs, p + len - tbs))
 		goto done;
 	OPENSSL_free(der);
 	der = NULL;
@@ -234,8 +244,10 @@ verify_signature(X509_CRL *crl, EVP_PKEY *key)
 	string = NULL;
 
 	X509_CRL_get0_signature(crl, &signature, &algorithm);
-	result = ASN1_item_verify(ASN1_ITEM_rptr(ASN1_ANY), unconstify(X509_ALGOR *, algorithm),
-							  unconstify(ASN1_BIT_STRING *, signature), type, key);
+	result = ASN1_item_verify(ASN1_ITEM_rptr(ASN1_ANY),
+							  unconstify(X509_ALGOR *, algorithm),
+							  unconstify(ASN1_BIT_STRING *, signature), type,
+							  key);
 
 done:
 	ASN1_STRING_free(string);
@@ -264,7 +276,8 @@ crl_verify(X509_CRL *crl, EVP_PKEY *key)
 		return 0;
 	if (data->signer != NULL && is_same_signer(data->signer, key))
 		return 1;
-	return data->twin != NULL ? X509_CRL_verify(data->twin, key) : verify_signature(crl, key);
+	return data->twin != NULL ? X509_CRL_verify(data->twin, key) :
+		verify_signature(crl, key);
 }
 
 /* Have the CRLs that are read now use our method. */
@@ -272,7 +285,8 @@ void
 pgtls_signature_load_begins(void)
 {
 	if (method == NULL)
-		method = X509_CRL_METHOD_new(crl_init, crl_free, crl_lookup, crl_verify);
+		method =
+			X509_CRL_METHOD_new(crl_init, crl_free, crl_lookup, crl_verify);
 	if (method != NULL)
 		X509_CRL_set_default_method(method);
 }
@@ -295,21 +309,25 @@ pgtls_signature_load_ends(X509_STORE *store)
 		return 0;
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
-		X509_CRL   *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+		X509_CRL   *crl =
+			X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
 		CrlData    *data = crl != NULL ? X509_CRL_get_meth_data(crl) : NULL;
 		bool		found = false;
 
 		/* one of the load before (server/prepare.c) was verified then */
-		for (int k = 0; data != NULL && !found && k < sk_X509_OBJECT_num(objects); k++)
+		for (int k = 0;
+			 data != NULL && !found && k < sk_X509_OBJECT_num(objects); k++)
 		{
-			X509	   *ca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, k));
+			X509	   *ca = X509_OBJECT_get0_X509(
+												   sk_X509_OBJECT_value(objects, k));
 			EVP_PKEY   *key;
 
 			if (ca == NULL || X509_NAME_cmp(X509_get_subject_name(ca),
 											X509_CRL_get_issuer(crl)) != 0)
 				continue;
 			key = X509_get0_pubkey(ca);
-			if (key == NULL || crl_verify(crl, key) != 1 || !EVP_PKEY_up_ref(key))
+			if (key == NULL || crl_verify(crl, key) != 1 ||
+				!EVP_PKEY_up_ref(key))
 				continue;
 			EVP_PKEY_free(data->signer);
 			data->signer = key;

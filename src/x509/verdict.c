@@ -191,6 +191,7 @@ pgtls_verdict_crl_status(const Verdict *verdict)
 char *
 pgtls_verdict_error(const Verdict *verdict)
 {
-	return psprintf("%s (depth %d)", X509_verify_cert_error_string(verdict->error),
+	return psprintf("%s (depth %d)",
+					X509_verify_cert_error_string(verdict->error),
 					verdict->depth);
 }

@@ -44,12 +44,12 @@ typedef enum CrlStatus
  * Verdict: would the server accept this certificate, sent with these
  * intermediates, at the moment checked_at?
  *
- * A verdict holds until the clock reaches valid_until, if no file changes.  That
- * and the ends that it is the first of are the first moments at which OpenSSL
- * refuses: of notAfter and nextUpdate, or a second later (pgtls_ossl_past()).
- * pgtls_verdict_at() applies the clock.  Where nothing could be checked,
- * chain_status and crl_status are ..._NOT_CHECKED, and "acceptable" means
- * nothing.
+ * A verdict holds until the clock reaches valid_until, if no file changes.
+ * That and the ends that it is the first of are the first moments at which
+ * OpenSSL refuses: of notAfter and nextUpdate, or a second later
+ * (pgtls_ossl_past()).  pgtls_verdict_at() applies the clock.  Where nothing
+ * could be checked, chain_status and crl_status are ..._NOT_CHECKED, and
+ * "acceptable" means nothing.
  */
 typedef struct Verdict
 {
@@ -65,11 +65,12 @@ typedef struct Verdict
 	TimestampTz checked_at;
 	TimestampTz recheck_at;		/* when it may change by the clock; DT_NOEND
 								 * for never */
-	TimestampTz chain_until;	/* earliest end in the chain; DT_NOBEGIN
-								 * for not known */
+	TimestampTz chain_until;	/* earliest end in the chain; DT_NOBEGIN for
+								 * not known */
 	TimestampTz crl_until;		/* earliest end of the CRLs that it was
-								 * checked against; DT_NOEND for no CRL, or one
-								 * without an end; DT_NOBEGIN for not known */
+								 * checked against; DT_NOEND for no CRL, or
+								 * one without an end; DT_NOBEGIN for not
+								 * known */
 	int			chain_until_depth;	/* whose end that is */
 	int			crl_until_depth;	/* for whose certificate that CRL is */
 } Verdict;

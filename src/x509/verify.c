@@ -23,8 +23,9 @@
  * Rules: by what a certificate is judged.
  *
  * Those of the server are in its context.  Without one (server NULL) they are
- * those of RFC 5280, for these CRLs, which may be empty: they are no part of the
- * store since OpenSSL looks there for CRLs of a certificate's own issuer only.
+ * those of RFC 5280, for these CRLs, which may be empty: they are no part of
+ * the store since OpenSSL looks there for CRLs of a certificate's own issuer
+ * only.
  */
 typedef struct Rules
 {
@@ -70,7 +71,9 @@ static VerifyCallback handshake_callback = NULL;
 static bool
 is_handshake(X509_STORE_CTX *ctx)
 {
-	return X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx()) != NULL;
+	return X509_STORE_CTX_get_ex_data(ctx,
+									  SSL_get_ex_data_X509_STORE_CTX_idx()) !=
+		NULL;
 }
 
 void
@@ -84,7 +87,8 @@ pgtls_verify_on_handshake(VerifyCallback callback)
  * longer is, and that is before another.
  */
 static TimestampTz
-first_to_come(TimestampTz so_far, const ASN1_TIME *begin, const ASN1_TIME *end, TimestampTz now)
+first_to_come(TimestampTz so_far, const ASN1_TIME *begin, const ASN1_TIME *end,
+			  TimestampTz now)
 {
 	const TimestampTz times[] = {
 		pgtls_ossl_time(begin), pgtls_ossl_past(pgtls_ossl_time(end))
@@ -114,19 +118,26 @@ note_candidates(X509_STORE_CTX *ctx, TimestampTz now)
 	for (int i = 0; i < sk_X509_num(chain); i++)
 	{
 		X509	   *cert = sk_X509_value(chain, i);
-		STACK_OF(X509) *certs = X509_STORE_CTX_get1_certs(ctx, X509_get_issuer_name(cert));
+		STACK_OF(X509) *certs =
+			X509_STORE_CTX_get1_certs(ctx, X509_get_issuer_name(cert));
 		STACK_OF(X509_CRL) *crls = NULL;
 
 		if (pgtls_verify_checks_crls(X509_STORE_CTX_get0_store(ctx)))
 			crls = X509_STORE_CTX_get1_crls(ctx, X509_get_issuer_name(cert));
 		for (int k = 0; k < sk_X509_num(certs); k++)
-			noted_change = first_to_come(noted_change,
-										 X509_get0_notBefore(sk_X509_value(certs, k)),
-										 X509_get0_notAfter(sk_X509_value(certs, k)), now);
+			noted_change =
+				first_to_come(noted_change,
+							  X509_get0_notBefore(sk_X509_value(certs, k)),
+							  X509_get0_notAfter(sk_X509_value(certs, k)),
+							  now);
 		for (int k = 0; k < sk_X509_CRL_num(crls); k++)
-			noted_change = first_to_come(noted_change,
-										 X509_CRL_get0_lastUpdate(sk_X509_CRL_value(crls, k)),
-										 X509_CRL_get0_nextUpdate(sk_X509_CRL_value(crls, k)), now);
+			noted_change =
+				first_to_come(noted_change,
+							  X509_CRL_get0_lastUpdate(
+													   sk_X509_CRL_value(crls, k)),
+							  X509_CRL_get0_nextUpdate(
+													   sk_X509_CRL_value(crls, k)),
+							  now);
 		sk_X509_pop_free(certs, X509_free);
 		sk_X509_CRL_pop_free(crls, X509_CRL_free);
 	}
@@ -160,7 +171,8 @@ note_crl(X509_STORE_CTX *ctx, X509_CRL *crl, X509 *cert)
 	if (own_verification || is_handshake(ctx))
 	{
 		const ASN1_TIME *end = X509_CRL_get0_nextUpdate(crl);
-		TimestampTz until = end != NULL ? pgtls_ossl_past(pgtls_ossl_time(end)) : DT_NOEND;
+		TimestampTz until =
+			end != NULL ? pgtls_ossl_past(pgtls_ossl_time(end)) : DT_NOEND;
 
 		if (until < noted_until)
 		{
@@ -235,7 +247,8 @@ read_accepted_chain(STACK_OF(X509) *chain, X509_STORE *store, Verdict *verdict)
 	for (int i = sk_X509_num(chain) - 1; i >= 0; i--)
 	{
 		X509	   *cert = sk_X509_value(chain, i);
-		TimestampTz until = pgtls_ossl_past(pgtls_ossl_time(X509_get0_notAfter(cert)));
+		TimestampTz until =
+			pgtls_ossl_past(pgtls_ossl_time(X509_get0_notAfter(cert)));
 
 		/* PGTLS_NO_TIME is DT_NOBEGIN */
 		if (until < verdict->chain_until)
@@ -276,7 +289,8 @@ recheck_for_sent(STACK_OF(X509) *sent, TimestampTz now, Verdict *verdict)
 	{
 		X509	   *cert = sk_X509_value(sent, i);
 
-		verdict->recheck_at = first_to_come(verdict->recheck_at, X509_get0_notBefore(cert),
+		verdict->recheck_at = first_to_come(verdict->recheck_at,
+											X509_get0_notBefore(cert),
 											X509_get0_notAfter(cert), now);
 	}
 }
@@ -332,7 +346,8 @@ pgtls_verify_handshake(SSL *ssl, Verdict *verdict)
 	verdict->checked_at = handshake_time != DT_NOBEGIN ? handshake_time :
 		GetCurrentTimestamp();
 	verdict->recheck_at = Min(verdict->recheck_at, noted_change);
-	recheck_for_sent(SSL_get_peer_cert_chain(ssl), verdict->checked_at, verdict);
+	recheck_for_sent(SSL_get_peer_cert_chain(ssl), verdict->checked_at,
+					 verdict);
 }
 
 /*
@@ -352,7 +367,8 @@ pgtls_verify_again(SSL *ssl, TimestampTz now, Verdict *verdict)
 		return false;
 	}
 	pgtls_verify_watch_store(SSL_CTX_get_cert_store(ctx));
-	ok = pgtls_verify_chain(ctx, leaf, SSL_get_peer_cert_chain(ssl), now, verdict);
+	ok = pgtls_verify_chain(ctx, leaf, SSL_get_peer_cert_chain(ssl), now,
+							verdict);
 	X509_free(leaf);
 	return ok;
 }
@@ -370,11 +386,13 @@ collect_error(X509_STORE_CTX *ctx)
 	int			error = X509_STORE_CTX_get_error(ctx);
 	const ASN1_TIME *beginning = NULL;
 
-	worst_crl_status = Min(worst_crl_status, pgtls_verdict_crl_status_of(error));
+	worst_crl_status =
+		Min(worst_crl_status, pgtls_verdict_crl_status_of(error));
 	if (error == X509_V_ERR_CERT_NOT_YET_VALID)
 		beginning = X509_get0_notBefore(X509_STORE_CTX_get_current_cert(ctx));
 	else if (error == X509_V_ERR_CRL_NOT_YET_VALID)
-		beginning = X509_CRL_get0_lastUpdate(X509_STORE_CTX_get0_current_crl(ctx));
+		beginning =
+			X509_CRL_get0_lastUpdate(X509_STORE_CTX_get0_current_crl(ctx));
 	if (beginning != NULL)
 		first_beginning = Min(first_beginning, pgtls_ossl_time(beginning));
 }
@@ -570,7 +588,8 @@ reach_verdict(const Rules *rules, X509 *leaf, STACK_OF(X509) *sent,
 	noted_until = DT_NOEND;
 	noted_depth = 0;
 
-	error = run_verification(rules, leaf, sent, now, PASS_DECIDE, &depth, &chain);
+	error =
+		run_verification(rules, leaf, sent, now, PASS_DECIDE, &depth, &chain);
 	if (error < 0)
 		goto done;
 	if (error == X509_V_OK)
@@ -602,7 +621,8 @@ reach_verdict(const Rules *rules, X509 *leaf, STACK_OF(X509) *sent,
 		verdict->crl_status = worst_crl_status;
 		verdict->chain_until = DT_NOBEGIN;
 		verdict->crl_until = DT_NOBEGIN;
-		verdict->recheck_at = first_beginning != DT_NOBEGIN ? first_beginning : DT_NOEND;
+		verdict->recheck_at = first_beginning != DT_NOBEGIN ? first_beginning :
+			DT_NOEND;
 	}
 	/* a moment that has not come for OpenSSL, whatever we reckon, will soon */
 	if (verdict->recheck_at <= now)
@@ -628,7 +648,8 @@ pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,
 	if (!reach_verdict(&rules, leaf, sent, now, verdict))
 		return false;
 	verdict->recheck_at = Min(verdict->recheck_at, noted_change);
-	verdict->recheck_at = first_to_come(verdict->recheck_at, X509_get0_notBefore(leaf),
+	verdict->recheck_at = first_to_come(verdict->recheck_at,
+										X509_get0_notBefore(leaf),
 										X509_get0_notAfter(leaf), now);
 	recheck_for_sent(sent, now, verdict);
 	return true;
@@ -638,7 +659,8 @@ pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,
 static bool
 check_all_crls(X509_STORE *store)
 {
-	return X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
+	return X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK |
+								X509_V_FLAG_CRL_CHECK_ALL);
 }
 
 static bool

@@ -26,8 +26,9 @@ extern bool pgtls_verify_again(SSL *ssl, TimestampTz now, Verdict *verdict);
 extern bool pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,
 							   TimestampTz now, Verdict *verdict);
 extern bool pgtls_verify_rfc5280(X509 *leaf, STACK_OF(X509) *sent,
-								 STACK_OF(X509) *trusted, STACK_OF(X509_CRL) *crls,
-								 TimestampTz at, Verdict *verdict);
+								 STACK_OF(X509) *trusted,
+								 STACK_OF(X509_CRL) *crls, TimestampTz at,
+								 Verdict *verdict);
 extern SSL_CTX *pgtls_verify_make_context(STACK_OF(X509) *trusted,
 										  STACK_OF(X509_CRL) *crls);
 extern bool pgtls_verify_checks_crls(X509_STORE *store);

@@ -128,7 +128,8 @@ verify_path(void *arg)
 	}
 	for (int i = 0; i < sk_X509_num(path->intermediates); i++)
 	{
-		if (sk_X509_push(path->sent, sk_X509_value(path->intermediates, i)) == 0)
+		if (sk_X509_push(path->sent, sk_X509_value(path->intermediates, i)) ==
+			0)
 			pgtls_error_out_of_memory();
 	}
 
@@ -140,8 +141,8 @@ verify_path(void *arg)
 							   &path->verdict);
 	}
 	else
-		known = pgtls_verify_rfc5280(leaf, path->sent, path->trusted, path->crls,
-									 path->at, &path->verdict);
+		known = pgtls_verify_rfc5280(leaf, path->sent, path->trusted,
+									 path->crls, path->at, &path->verdict);
 	if (!known)
 		pgtls_error_out_of_memory();
 }
@@ -150,17 +151,18 @@ verify_path(void *arg)
 static bool
 is_server_mode(FunctionCallInfo fcinfo)
 {
-	char	   *mode = PG_ARGISNULL(5) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(5));
+	char	   *mode = PG_ARGISNULL(5) ? NULL :
+		text_to_cstring(PG_GETARG_TEXT_PP(5));
 
 	if (mode != NULL && strcmp(mode, "server") == 0)
 		return true;
 	if (mode != NULL && strcmp(mode, "rfc5280") == 0)
 		return false;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 mode != NULL ? errmsg("invalid mode of pg_tls_verify: \"%s\"", mode) :
-			 errmsg("mode of pg_tls_verify must not be null"),
-			 errhint("Use \"server\" or \"rfc5280\".")));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					mode != NULL ?
+					errmsg("invalid mode of pg_tls_verify: \"%s\"", mode) :
+					errmsg("mode of pg_tls_verify must not be null"),
+					errhint("Use \"server\" or \"rfc5280\".")));
 }
 
 /* The moment asked for: now, where none is. */
