@@ -37,6 +37,7 @@ OBJS = \
 	src/x509/extension.o \
 	src/x509/hostname.o \
 	src/x509/name.o \
+	src/x509/nameindex.o \
 	src/x509/pem.o \
 	src/x509/signature.o \
 	src/x509/verdict.o \

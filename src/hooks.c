@@ -139,5 +139,8 @@ pgtls_hooks_install(void)
 	ClientAuthentication_hook = client_authenticated;
 
 	pgtls_verify_on_handshake(pgtls_failure_note_verification);
-	(void) pthread_atfork(before_fork, NULL, NULL);
+	if (pthread_atfork(before_fork, NULL, NULL) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
 }

@@ -49,6 +49,14 @@ typedef enum Passphrase
 	PASSPHRASE_OTHER			/* a callback of another module */
 } Passphrase;
 
+/* What is kept of the server's certificate. */
+typedef struct ServerCertificate
+{
+	bool		known;
+	TimestampTz not_after;
+	unsigned char fingerprint[PGTLS_SHA256_LEN];
+} ServerCertificate;
+
 /* One load of the TLS files.  Attempts and generations count from one. */
 typedef struct LoadAttempt
 {
@@ -60,9 +68,7 @@ typedef struct LoadAttempt
 	LoadTrigger trigger;
 	TimestampTz time;
 	int64		duration;		/* microseconds, -1 if its end was not seen */
-	TimestampTz server_not_after;	/* of the certificate loaded */
-	bool		has_fingerprint;
-	unsigned char fingerprint[PGTLS_SHA256_LEN];
+	ServerCertificate certificate;	/* that was loaded */
 	char		error[PGTLS_LOAD_ERROR_SIZE];	/* the server's message if it
 												 * failed */
 } LoadAttempt;
@@ -94,7 +100,9 @@ typedef struct LoadState
 	int64		pending;		/* the attempt under way, 0 for none */
 	int64		loaded;			/* the attempt that is in force, 0 for none */
 	TimestampTz loaded_at;		/* or when it was unloaded */
-	int			crl_signatures; /* that connections need not verify */
+	ServerCertificate certificate;	/* in force */
+	int			crl_signatures; /* that connections need not verify; -1 until
+								 * that is known */
 	bool		unseen;			/* a load whose end could not be seen: what is
 								 * in force is not known until the next */
 	LoadSettings settings;		/* of the load in force */

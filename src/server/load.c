@@ -48,13 +48,15 @@ static LoadState state;
 static LoadAttempt history[PGTLS_HISTORY_SIZE];
 
 /*
- * What is loaded; children inherit it.  Of the
- * files whose contents cannot be told from what was loaded, what stat() said
- * before the load.
+ * What is loaded; children inherit it.  Of the files whose contents cannot be
+ * told from what was loaded, what stat() said before the load.
  */
 static SSL_CTX *loaded_context = NULL;
 static struct stat loaded_key_file;
 static struct stat loaded_dh_file;
+
+/* The generation that was prepared last, 0 for none. */
+static int64 prepared_generation = 0;
 
 /* What the requests were before the settings of a reload were read. */
 static bool sighup_seen = false;
@@ -79,8 +81,8 @@ static int	attempt_index = -1;
  */
 
 /*
- * The pending attempt has succeeded.  "now" if this is the moment when it
- * did, rather than a later one.
+ * Record that the pending attempt has succeeded.  "now" if this is the moment
+ * when it did, rather than a later one.
  */
 static void
 commit_pending(bool now)
@@ -88,10 +90,7 @@ commit_pending(bool now)
 	LoadAttempt *attempt = &history[pgtls_history_index(state.pending)];
 	X509	   *cert = SSL_CTX_get0_certificate(pending_context);
 
-	pgtls_prepare_context(pending_context, pending_settings.crl_dir[0] != '\0');
-	state.crl_signatures =
-		pgtls_prepare_load_ends(SSL_CTX_get_cert_store(pending_context));
-
+	pgtls_prepare_load_ends();
 	attempt->outcome = LOAD_SUCCEEDED;
 	attempt->generation = ++state.generation;
 	attempt->error[0] = '\0';	/* a complaint that was no failure */
@@ -107,16 +106,19 @@ commit_pending(bool now)
 	{
 		unsigned int len = 0;
 
-		attempt->has_fingerprint =
-			X509_digest(cert, EVP_sha256(), attempt->fingerprint, &len) &&
-			len == PGTLS_SHA256_LEN;
-		attempt->server_not_after = pgtls_ossl_time(X509_get0_notAfter(cert));
+		attempt->certificate.known =
+			X509_digest(cert, EVP_sha256(), attempt->certificate.fingerprint,
+						&len) && len == PGTLS_SHA256_LEN;
+		attempt->certificate.not_after =
+			pgtls_ossl_time(X509_get0_notAfter(cert));
 	}
 
 	state.loaded = state.pending;
 	state.loaded_at = GetCurrentTimestamp();
 	state.unseen = false;
 	state.settings = pending_settings;
+	state.certificate = attempt->certificate;
+	state.crl_signatures = -1;
 	loaded_key_file = pending_key_file;
 	loaded_dh_file = pending_dh_file;
 	state.pending = 0;
@@ -125,7 +127,7 @@ commit_pending(bool now)
 	pgtls_history_publish(&state, attempt);
 }
 
-/* The pending attempt has failed; what was loaded stays. */
+/* Record that the pending attempt has failed; what was loaded stays. */
 static void
 fail_pending(void)
 {
@@ -136,7 +138,7 @@ fail_pending(void)
 	INSTR_TIME_SUBTRACT(duration, pending_start);
 	attempt->duration = (int64) INSTR_TIME_GET_MICROSEC(duration);
 	attempt->outcome = LOAD_FAILED;
-	(void) pgtls_prepare_load_ends(NULL);
+	pgtls_prepare_load_ends();
 
 	state.failures++;
 	state.pending = 0;
@@ -169,16 +171,36 @@ context_freed(void *parent, void *value, CRYPTO_EX_DATA *ad, int index,
 		if (state.pending != 0)
 			commit_pending(true);
 		else
-		{
-			pgtls_prepare_forget();
 			pgtls_history_publish(&state,
 								  &history[pgtls_history_index(attempt)]);
-		}
 	}
 }
 
 /*
- * Before a fork: a load that is still pending is over, and has succeeded.
+ * Prepare what is loaded, unless that was done.  Nothing else is under way then:
+ * no load, no context is being freed, and no lock is held.
+ */
+static void
+prepare_loaded(void)
+{
+	int64		generation = state.loaded != 0 ? state.generation : 0;
+
+	if (prepared_generation == generation)
+		return;
+	prepared_generation = generation;
+	if (generation == 0)
+	{
+		pgtls_prepare_forget();
+		return;
+	}
+	state.crl_signatures =
+		pgtls_prepare_context(loaded_context, state.settings.crl_dir[0] != '\0');
+	pgtls_history_publish(&state, &history[pgtls_history_index(state.loaded)]);
+}
+
+/*
+ * Before a fork: a load that is still pending is over, and has succeeded; and
+ * what is loaded has to be prepared, as children inherit it.
  *
  * But the command for the passphrase is forked in the middle of a load; then
  * there is no private key yet.
@@ -186,10 +208,14 @@ context_freed(void *parent, void *value, CRYPTO_EX_DATA *ad, int index,
 void
 pgtls_load_before_fork(void)
 {
-	if (MyProcPid != PostmasterPid)
-		return;
 	if (state.pending != 0 && SSL_CTX_get0_privatekey(pending_context) != NULL)
 		commit_pending(false);
+	if (state.pending != 0)
+		return;
+
+	/* a reload that loads nothing is over, too, and its requests are past */
+	sighup_seen = false;
+	prepare_loaded();
 }
 
 /* The private key needs a passphrase: note that, and let it be asked for. */
@@ -232,7 +258,6 @@ pgtls_load_begins(SSL_CTX *context, bool isServerStart)
 	attempt->outcome = LOAD_PENDING;
 	attempt->time = GetCurrentTimestamp();
 	attempt->duration = -1;
-	attempt->server_not_after = PGTLS_NO_TIME;
 	if (isServerStart)
 		attempt->trigger = TRIGGER_STARTUP;
 	else if (state.attempts > 1 &&

@@ -21,14 +21,15 @@
  * entries take a quarter of a gigabyte in small pages, of which each child
  * gets a page table.  In huge pages it is next to nothing.
  *
- * Runs in the postmaster, at the end of a load that has succeeded; takes time
- * in proportion to that load, and cannot fail: what is not prepared is done
- * by the connections, as without us.
+ * Runs in the postmaster, before the first fork after a load that has succeeded
+ * (server/load.c); takes time in proportion to that load, and cannot fail: what
+ * is not prepared is done by the connections, as without us.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -36,9 +37,10 @@
 #include "utils/guc.h"
 
 #include "base/compat.h"
-#include "x509/crl.h"
-#include "x509/signature.h"
 #include "server/prepare.h"
+#include "x509/crl.h"
+#include "x509/nameindex.h"
+#include "x509/signature.h"
 
 /* A CRL of so many entries takes several huge pages. */
 #define LARGE_CRL	50000
@@ -65,6 +67,20 @@ static struct
 	STACK_OF(X509) *chain;		/* NULL if memory ran out */
 }			built;
 
+typedef enum HugePagesSetting
+{
+	HUGE_PAGES_AUTO,
+	HUGE_PAGES_NEVER
+} HugePagesSetting;
+
+static const struct config_enum_entry huge_pages_options[] = {
+	{"auto", HUGE_PAGES_AUTO, false},
+	{"off", HUGE_PAGES_NEVER, false},
+	{NULL, 0, false}
+};
+
+static int	huge_pages_setting; /* pg_tls.huge_pages */
+
 void
 pgtls_prepare_define_settings(void)
 {
@@ -73,6 +89,15 @@ pgtls_prepare_define_settings(void)
 							 "Sorts the CRLs, gives large ones huge pages, and builds the chain of the server's certificate.",
 							 &prepare_context,
 							 true,
+							 PGC_SIGHUP,
+							 0,
+							 NULL, NULL, NULL);
+	DefineCustomEnumVariable("pg_tls.huge_pages",
+							 "Sets whether large CRLs in the postmaster's memory get transparent huge pages.",
+							 "\"auto\" gives them some unless the system's own setting is \"never\".",
+							 &huge_pages_setting,
+							 HUGE_PAGES_AUTO,
+							 huge_pages_options,
 							 PGC_SIGHUP,
 							 0,
 							 NULL, NULL, NULL);
@@ -91,22 +116,39 @@ void
 pgtls_prepare_load_begins(void)
 {
 	if (crl_signature_cache)
-		pgtls_signature_load_begins();
+		pgtls_signature_begin();
 }
 
-/*
- * A load is over; "store" is NULL if it has failed.  Returns how many
- * signatures of CRLs connections need not verify.
- */
-int
-pgtls_prepare_load_ends(X509_STORE *store)
+/* A load is over, whatever came of it. */
+void
+pgtls_prepare_load_ends(void)
 {
-	return pgtls_signature_load_ends(store);
+	if (crl_signature_cache)
+		pgtls_signature_end();
+}
+
+/* Whether the system wants no huge pages at all, or does not say. */
+static bool
+are_huge_pages_off(void)
+{
+	char		setting[64];
+	ssize_t		len = -1;
+	int			fd = open("/sys/kernel/mm/transparent_hugepage/enabled",
+						  O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+	{
+		len = read(fd, setting, sizeof(setting) - 1);
+		close(fd);
+	}
+	setting[Max(len, 0)] = '\0';
+	return len <= 0 || strstr(setting, "[never]") != NULL;
 }
 
 /*
- * Let the heap be of huge pages, where the kernel can do that (Linux 6.1).  It
- * is all between the first allocation and the break.  Errors do not matter.
+ * Let the heap be of huge pages, where the kernel can do that (Linux 6.1) and is
+ * allowed to.  It is all between the first allocation and the break.  Errors do
+ * not matter.
  */
 static void
 use_huge_pages(void)
@@ -121,6 +163,8 @@ use_huge_pages(void)
 	uintptr_t	first = (uintptr_t) TopMemoryContext;
 	uintptr_t	end = (uintptr_t) sbrk(0);
 
+	if (huge_pages_setting == HUGE_PAGES_NEVER || are_huge_pages_off())
+		return;
 	if (first < program || first > end)
 		return;					/* another allocator, or another layout */
 	first = TYPEALIGN(huge_page, first);
@@ -187,17 +231,18 @@ is_same_cert(X509 *a, X509 *b)
 	return is_same_der(a_der, a_len, b_der, b_len);
 }
 
-/* A CRL among the objects of a store that is the same, or NULL. */
+/* A CRL of an index that is the same, or NULL. */
 static X509_CRL *
-find_same_crl(STACK_OF(X509_OBJECT) *objects, X509_CRL *wanted)
+find_same_crl(const NameIndex *crls, X509_CRL *wanted)
 {
-	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
-	{
-		X509_CRL   *crl =
-			X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+	const NamedObject *named;
+	int			n = pgtls_nameindex_find(crls, X509_CRL_get_issuer(wanted),
+										 &named);
 
-		if (crl != NULL && is_same_crl(crl, wanted))
-			return crl;
+	for (int i = 0; i < n; i++)
+	{
+		if (is_same_crl(named[i].crl, wanted))
+			return named[i].crl;
 	}
 	return NULL;
 }
@@ -210,11 +255,13 @@ static void
 prepare_crls(X509_STORE *store)
 {
 	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
-	STACK_OF(X509_OBJECT) *last = prepared_store != NULL ?
+	STACK_OF(X509_OBJECT) *last_objects = prepared_store != NULL ?
 		pgtls_ossl_store_objects(prepared_store) : NULL;
 	ASN1_INTEGER *serial = ASN1_INTEGER_new();
+	NameIndex	last;
 	bool		large = false;
 
+	(void) pgtls_nameindex_make(&last, last_objects, INDEX_CRLS);
 	for (int i = 0; serial != NULL && i < sk_X509_OBJECT_num(objects); i++)
 	{
 		X509_CRL   *crl =
@@ -223,7 +270,7 @@ prepare_crls(X509_STORE *store)
 
 		if (crl == NULL)
 			continue;
-		if (is_large(crl) && (same = find_same_crl(last, crl)) != NULL &&
+		if (is_large(crl) && (same = find_same_crl(&last, crl)) != NULL &&
 			pgtls_ossl_store_replace_crl(store, crl, same))
 			continue;
 		sort_entries(crl, serial);
@@ -231,24 +278,25 @@ prepare_crls(X509_STORE *store)
 			large = true;
 	}
 	ASN1_INTEGER_free(serial);
-	pgtls_ossl_store_objects_free(last);
+	pgtls_nameindex_free(&last);
+	pgtls_ossl_store_objects_free(last_objects);
 	pgtls_ossl_store_objects_free(objects);
 	if (large)
 		use_huge_pages();
 }
 
 static bool
-has_crl(X509_STORE *store, const X509_CRL *crl)
+has_crl(const NameIndex *crls, X509_CRL *crl)
 {
-	STACK_OF(X509_OBJECT) *objects =
-		store != NULL ? pgtls_ossl_store_objects(store) : NULL;
-	bool		found = false;
+	const NamedObject *named;
+	int			n = pgtls_nameindex_find(crls, X509_CRL_get_issuer(crl), &named);
 
-	for (int i = 0; i < sk_X509_OBJECT_num(objects) && !found; i++)
-		found = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i)) ==
-			crl;
-	pgtls_ossl_store_objects_free(objects);
-	return found;
+	for (int i = 0; i < n; i++)
+	{
+		if (named[i].crl == crl)
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -261,18 +309,28 @@ static void
 forget_prepared_store(X509_STORE *successor)
 {
 	STACK_OF(X509_OBJECT) *objects;
+	STACK_OF(X509_OBJECT) *next_objects;
+	NameIndex	next;
 
 	if (prepared_store == NULL)
 		return;
 	objects = pgtls_ossl_store_objects(prepared_store);
-	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
-	{
-		X509_CRL   *crl =
-			X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+	next_objects = successor != NULL ? pgtls_ossl_store_objects(successor) : NULL;
 
-		if (crl != NULL && is_large(crl) && !has_crl(successor, crl))
-			pgtls_crl_order(crl, CRL_BY_ADDRESS);
+	/* without memory for that, nothing is put into another order */
+	if (pgtls_nameindex_make(&next, next_objects, INDEX_CRLS))
+	{
+		for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
+		{
+			X509_CRL   *crl =
+				X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+
+			if (crl != NULL && is_large(crl) && !has_crl(&next, crl))
+				pgtls_crl_order(crl, CRL_BY_ADDRESS);
+		}
 	}
+	pgtls_nameindex_free(&next);
+	pgtls_ossl_store_objects_free(next_objects);
 	pgtls_ossl_store_objects_free(objects);
 	X509_STORE_free(prepared_store);
 	prepared_store = NULL;
@@ -290,32 +348,34 @@ find_issuers(X509_STORE *store, X509 *cert)
 {
 	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
 	STACK_OF(X509) *issuers = sk_X509_new_null();
-	X509	   *last = NULL;
-	bool		ok = objects != NULL && issuers != NULL && !X509_trusted(cert);
+	NameIndex	cas;
+	bool		ok = pgtls_nameindex_make(&cas, objects, INDEX_CERTIFICATES) &&
+		objects != NULL && issuers != NULL && !X509_trusted(cert);
 
-	for (int n = 0; ok && cert != last; n++)
+	for (int depth = 0; ok; depth++)
 	{
-		const X509_NAME *name = X509_get_issuer_name(cert);
+		const NamedObject *named;
+		int			n = pgtls_nameindex_find(&cas, X509_get_issuer_name(cert),
+											 &named);
+		X509	   *issuer = NULL;
 
-		last = cert;
-		for (int i = 0; ok && i < sk_X509_OBJECT_num(objects); i++)
+		/* a root is its own issuer */
+		for (int i = 0; ok && i < n; i++)
 		{
-			X509	   *issuer =
-				X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
-
-			if (issuer == NULL || issuer == last ||
-				X509_NAME_cmp(X509_get_subject_name(issuer), name) != 0)
+			if (named[i].cert == cert)
 				continue;
-			ok = cert == last && n < MAX_CHAIN && !X509_trusted(issuer);
-			cert = issuer;
+			ok = issuer == NULL;
+			issuer = named[i].cert;
 		}
-		if (ok && cert != last)
-		{
-			ok = sk_X509_push(issuers, cert) > 0;
-			if (ok)
-				X509_up_ref(cert);
-		}
+		if (issuer == NULL)
+			break;
+		ok = ok && depth < MAX_CHAIN && !X509_trusted(issuer) &&
+			sk_X509_push(issuers, issuer) > 0;
+		if (ok)
+			X509_up_ref(issuer);
+		cert = issuer;
 	}
+	pgtls_nameindex_free(&cas);
 	pgtls_ossl_store_objects_free(objects);
 	if (ok)
 		return issuers;
@@ -474,25 +534,27 @@ pgtls_prepare_forget(void)
 
 /*
  * Prepare what was loaded, if pg_tls.prepare_context says so.  has_crl_dir:
- * with ssl_crl_dir.
+ * with ssl_crl_dir.  Returns how many signatures of CRLs connections need not
+ * verify.
  */
-void
+int
 pgtls_prepare_context(SSL_CTX *context, bool has_crl_dir)
 {
 	X509_STORE *store = SSL_CTX_get_cert_store(context);
 
 	chain_is_built = false;
-	if (!prepare_context || store == NULL)
+	if (prepare_context && store != NULL)
 	{
+		prepare_crls(store);
 		forget_prepared_store(store);
-		return;
+		if (X509_STORE_up_ref(store))
+			prepared_store = store;
+		build_chain(context, store, has_crl_dir);
+		ERR_clear_error();
 	}
-	prepare_crls(store);
-	forget_prepared_store(store);
-	if (X509_STORE_up_ref(store))
-		prepared_store = store;
-	build_chain(context, store, has_crl_dir);
-	ERR_clear_error();
+	else
+		forget_prepared_store(store);
+	return crl_signature_cache ? pgtls_signature_verify(store) : 0;
 }
 
 /*

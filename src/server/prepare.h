@@ -12,8 +12,8 @@
 
 extern void pgtls_prepare_define_settings(void);
 extern void pgtls_prepare_load_begins(void);
-extern int	pgtls_prepare_load_ends(X509_STORE *store);
-extern void pgtls_prepare_context(SSL_CTX *context, bool has_crl_dir);
+extern void pgtls_prepare_load_ends(void);
+extern int	pgtls_prepare_context(SSL_CTX *context, bool has_crl_dir);
 extern void pgtls_prepare_forget(void);
 extern bool pgtls_prepare_built_chain(void);
 

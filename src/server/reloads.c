@@ -26,13 +26,15 @@ pgtls_reloads_error(const LoadAttempt *attempt)
 		"the server's message was kept out of the log by \"log_min_messages\"";
 }
 
+/* Two columns: the fingerprint of the server's certificate, and its end. */
 void
-pgtls_reloads_add_certificate(Row *row, const LoadAttempt *attempt)
+pgtls_reloads_add_certificate(Row *row, const ServerCertificate *certificate)
 {
-	if (attempt != NULL && attempt->has_fingerprint)
+	if (certificate->known)
 	{
-		pgtls_row_hex(row, attempt->fingerprint, sizeof(attempt->fingerprint));
-		pgtls_row_time(row, attempt->server_not_after);
+		pgtls_row_hex(row, certificate->fingerprint,
+					  sizeof(certificate->fingerprint));
+		pgtls_row_time(row, certificate->not_after);
 	}
 	else
 	{
@@ -68,7 +70,7 @@ pgtls_reloads_make_row(Row *row, const LoadAttempt *attempt)
 		pgtls_row_float(row, attempt->duration / 1000.0);
 	else
 		pgtls_row_null(row);
-	pgtls_reloads_add_certificate(row, attempt);
+	pgtls_reloads_add_certificate(row, &attempt->certificate);
 }
 
 /*

@@ -13,7 +13,8 @@
 #include "server/history.h"
 
 extern const char *pgtls_reloads_error(const LoadAttempt *attempt);
-extern void pgtls_reloads_add_certificate(Row *row, const LoadAttempt *attempt);
+extern void pgtls_reloads_add_certificate(Row *row,
+										  const ServerCertificate *certificate);
 extern void pgtls_reloads_make_row(Row *row, const LoadAttempt *attempt);
 
 #endif							/* PGTLS_RELOADS_H */

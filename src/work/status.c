@@ -108,9 +108,7 @@ pg_tls_status(PG_FUNCTION_ARGS)
 {
 	LoadState	s;
 	LoadAttempt last;
-	LoadAttempt loaded;
 	bool		has_last;
-	bool		has_loaded;
 	char	   *ciphers = NULL;
 	char	   *conf;
 	int			monitor_pid = pgtls_wake_monitor_pid();
@@ -123,7 +121,6 @@ pg_tls_status(PG_FUNCTION_ARGS)
 	if (s.unseen)
 		s.loaded = 0;
 	has_last = pgtls_history_read_attempt(s.attempts, &last);
-	has_loaded = pgtls_history_read_attempt(s.loaded, &loaded);
 
 	pgtls_row_begin(&row);
 	pgtls_row_bool(&row, EnableSSL);
@@ -164,7 +161,7 @@ pg_tls_status(PG_FUNCTION_ARGS)
 	else
 	{
 		add_reloadable(&row, &s);
-		pgtls_reloads_add_certificate(&row, has_loaded ? &loaded : NULL);
+		pgtls_reloads_add_certificate(&row, &s.certificate);
 		pgtls_row_text(&row, protocol_version(s.settings.min_version));
 		pgtls_row_text(&row, protocol_version(s.settings.max_version));
 		ciphers = pgtls_ossl_ciphers(s.settings.cipher_list,
@@ -188,7 +185,7 @@ pg_tls_status(PG_FUNCTION_ARGS)
 	pgtls_due_count(&due);
 	pgtls_row_bigint(&row, due.outdated + due.overdue);
 	pgtls_row_time(&row, due.since != DT_NOEND ? due.since : PGTLS_NO_TIME);
-	if (s.loaded != 0)
+	if (s.loaded != 0 && s.crl_signatures >= 0)
 		pgtls_row_bigint(&row, s.crl_signatures);
 	else
 		pgtls_row_null(&row);

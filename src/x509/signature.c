@@ -6,8 +6,8 @@
  * OpenSSL verifies the signature of a CRL each time that it consults it, which
  * for a large one is most of what a connection costs.  With
  * pg_tls.crl_signature_cache, the CRLs that the server loads get an
- * X509_CRL_METHOD of ours.  At the end of a load that has succeeded, the
- * postmaster verifies each CRL once with the keys of its issuer that were
+ * X509_CRL_METHOD of ours.  After a load that has succeeded, the postmaster
+ * verifies each CRL once with the keys of its issuer that were
  * loaded, and keeps the key that has signed it.  Connections inherit that, and
  * compare keys.  For any other key the signature is verified as ever.
  *
@@ -30,7 +30,11 @@
 
 #include <openssl/x509v3.h>
 
+#include "x509/nameindex.h"
 #include "x509/signature.h"
+
+/* Of more CAs of one name, the others are asked by the connections. */
+#define MAX_SIGNERS	16
 
 /* What belongs to a CRL. */
 typedef struct CrlData
@@ -282,7 +286,7 @@ crl_verify(X509_CRL *crl, EVP_PKEY *key)
 
 /* Have the CRLs that are read now use our method. */
 void
-pgtls_signature_load_begins(void)
+pgtls_signature_begin(void)
 {
 	if (method == NULL)
 		method =
@@ -291,50 +295,60 @@ pgtls_signature_load_begins(void)
 		X509_CRL_set_default_method(method);
 }
 
+/* Whatever is read from now on is as ever. */
+void
+pgtls_signature_end(void)
+{
+	if (method != NULL)
+		X509_CRL_set_default_method(NULL);
+}
+
+/* Look for the one that has signed a CRL among those of its issuer's name. */
+static bool
+find_signer(X509_CRL *crl, CrlData *data, const NameIndex *cas)
+{
+	const NamedObject *named;
+	int			n = pgtls_nameindex_find(cas, X509_CRL_get_issuer(crl), &named);
+
+	for (int i = 0; i < Min(n, MAX_SIGNERS); i++)
+	{
+		EVP_PKEY   *key = X509_get0_pubkey(named[i].cert);
+
+		/* one of the load before (server/prepare.c) was verified then */
+		if (key == NULL || crl_verify(crl, key) != 1 || !EVP_PKEY_up_ref(key))
+			continue;
+		EVP_PKEY_free(data->signer);
+		data->signer = key;
+		return true;
+	}
+	return false;
+}
+
 /*
- * The load is over: whatever is read from now on is as ever.  If it has
- * succeeded, verify what is in the store.  Returns how many signatures are
- * good.
+ * Verify the CRLs of a store that have our method.  Returns how many signatures
+ * are good.
  */
 int
-pgtls_signature_load_ends(X509_STORE *store)
+pgtls_signature_verify(X509_STORE *store)
 {
 	STACK_OF(X509_OBJECT) *objects;
+	NameIndex	cas;
 	int			good = 0;
 
-	if (method == NULL)
+	if (method == NULL || store == NULL ||
+		(objects = pgtls_ossl_store_objects(store)) == NULL)
 		return 0;
-	X509_CRL_set_default_method(NULL);
-	if (store == NULL || (objects = pgtls_ossl_store_objects(store)) == NULL)
-		return 0;
+	(void) pgtls_nameindex_make(&cas, objects, INDEX_CERTIFICATES);
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
 		X509_CRL   *crl =
 			X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
 		CrlData    *data = crl != NULL ? X509_CRL_get_meth_data(crl) : NULL;
-		bool		found = false;
 
-		/* one of the load before (server/prepare.c) was verified then */
-		for (int k = 0;
-			 data != NULL && !found && k < sk_X509_OBJECT_num(objects); k++)
-		{
-			X509	   *ca = X509_OBJECT_get0_X509(
-												   sk_X509_OBJECT_value(objects, k));
-			EVP_PKEY   *key;
-
-			if (ca == NULL || X509_NAME_cmp(X509_get_subject_name(ca),
-											X509_CRL_get_issuer(crl)) != 0)
-				continue;
-			key = X509_get0_pubkey(ca);
-			if (key == NULL || crl_verify(crl, key) != 1 ||
-				!EVP_PKEY_up_ref(key))
-				continue;
-			EVP_PKEY_free(data->signer);
-			data->signer = key;
-			found = true;
+		if (data != NULL && find_signer(crl, data, &cas))
 			good++;
-		}
 	}
+	pgtls_nameindex_free(&cas);
 	pgtls_ossl_store_objects_free(objects);
 	ERR_clear_error();
 	return good;

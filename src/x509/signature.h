@@ -10,8 +10,9 @@
 
 #include "base/ossl.h"
 
-/* For the postmaster, around each load of the TLS files. */
-extern void pgtls_signature_load_begins(void);
-extern int	pgtls_signature_load_ends(X509_STORE *store);
+/* For the postmaster: around each load of the TLS files, and after it. */
+extern void pgtls_signature_begin(void);
+extern void pgtls_signature_end(void);
+extern int	pgtls_signature_verify(X509_STORE *store);
 
 #endif							/* PGTLS_SIGNATURE_H */
