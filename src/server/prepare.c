@@ -127,9 +127,12 @@ pgtls_prepare_load_ends(void)
 		pgtls_signature_end();
 }
 
-/* Whether the system wants no huge pages at all, or does not say. */
+/*
+ * Whether the system lets programs have huge pages.  Asked anew each time, as
+ * that may change while the server runs.
+ */
 static bool
-are_huge_pages_off(void)
+are_huge_pages_allowed(void)
 {
 	char		setting[64];
 	ssize_t		len = -1;
@@ -142,7 +145,8 @@ are_huge_pages_off(void)
 		close(fd);
 	}
 	setting[Max(len, 0)] = '\0';
-	return len <= 0 || strstr(setting, "[never]") != NULL;
+	return strstr(setting, "[always]") != NULL ||
+		strstr(setting, "[madvise]") != NULL;
 }
 
 /*
@@ -163,7 +167,7 @@ use_huge_pages(void)
 	uintptr_t	first = (uintptr_t) TopMemoryContext;
 	uintptr_t	end = (uintptr_t) sbrk(0);
 
-	if (huge_pages_setting == HUGE_PAGES_NEVER || are_huge_pages_off())
+	if (huge_pages_setting == HUGE_PAGES_NEVER || !are_huge_pages_allowed())
 		return;
 	if (first < program || first > end)
 		return;					/* another allocator, or another layout */

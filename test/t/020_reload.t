@@ -277,6 +277,32 @@ subtest 'log_min_messages = panic' => sub {
 	is(status('active, generation, last_attempt_ok'), 't|' . ($generation + 1) . '|t', 'repaired');
 };
 
+subtest 'more failed attempts than are remembered' => sub {
+	my $certificate = status('generation, server_fingerprint, server_not_after');
+
+	like($certificate, qr/^\d+\|[0-9a-f]{64}\|\d/, 'the certificate in force');
+	instead($crt, "rubbish\n");
+	for (1 .. 130) { reload() or last }
+	is(status('active, failures >= 130'), 't|t', 'each failed');
+	is(status('generation, server_fingerprint, server_not_after'), $certificate, 'it is still told of');
+	is($admin->query('SELECT count(*), count(*) FILTER (WHERE ok) FROM pg_tls_reloads'), '128|0', 'its load is not');
+	repair();
+	is($admin->query('SELECT ok FROM pg_tls_reload()'), 't', 'repaired');
+};
+
+subtest 'a reload without a load before one that is not logged' => sub {
+	# the postmaster logs the first signal only
+	$c->set_conf({ ssl => 'off', log_min_messages => 'panic' });
+	$admin->query('SELECT pg_reload_conf()');
+	ok($c->poll_until(sub { status('active') eq 'f' }), 'TLS is off');
+	$c->set_conf({ ssl => 'on' });
+	my ($ok, $row, $error) = $admin->try_query("SELECT ok, trigger FROM pg_tls_reload('60s')");
+
+	is($row, 't|function', 'the load is the one asked for') or diag $error;
+	$c->set_conf({ log_min_messages => undef });
+	ok(reload(), 'reload');
+};
+
 subtest 'crash restart' => sub {
 	my $history = $admin->query('SELECT * FROM pg_tls_reloads');
 	my $state = status('active, generation, attempts, failures, loaded_at, server_fingerprint');

@@ -67,6 +67,7 @@ pg_tls.chain_memory | postmaster | integer
 pg_tls.crl_signature_cache | postmaster | bool
 pg_tls.expiry_warning | sighup | integer
 pg_tls.failure_log_size | postmaster | integer
+pg_tls.huge_pages | sighup | enum
 pg_tls.invalid_sessions | sighup | enum
 pg_tls.max_certificates | postmaster | integer
 pg_tls.max_clients | postmaster | integer
