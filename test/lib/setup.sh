@@ -207,7 +207,7 @@ pgindent=
 setup_pgindent() {
 	local dir=/var/cache/pg_tls/pgindent new=$tmp/pgindent mirror apt
 
-	for pgindent in "$("$pg_config" --bindir)" "$dir"; do
+	for pgindent in ${PG_TLS_PGINDENT:+"$PG_TLS_PGINDENT"} "$("$pg_config" --bindir)" "$dir"; do
 		if "$pgindent/pg_bsd_indent" --version 2>/dev/null | grep -q ' 2\.1\.2 ' &&
 			[ -x "$pgindent/pgindent" ]; then
 			return
