@@ -86,7 +86,8 @@ check_text(const char *text, bool lines)
 	require(strlen(text) <= 16 * input_size + 4096, "bounded", text);
 	for (const unsigned char *s = (const unsigned char *) text; *s != '\0'; s++)
 	{
-		require((*s >= 0x20 && *s != 0x7f) || (lines && *s == PGTLS_LIST_SEPARATOR),
+		require((*s >= 0x20 && *s != 0x7f) ||
+				(lines && *s == PGTLS_LIST_SEPARATOR),
 				"no control character", text);
 		require(!(s[0] == 0xc2 && s[1] >= 0x80 && s[1] < 0xa0),
 				"no control character of Latin-1", text);
@@ -98,7 +99,8 @@ check_text(const char *text, bool lines)
 		char		cut[64];
 
 		pgtls_text_cut(cut, size, text);
-		require(strlen(cut) < size && is_utf8((unsigned char *) cut), "cut well", cut);
+		require(strlen(cut) < size && is_utf8((unsigned char *) cut),
+				"cut well", cut);
 	}
 }
 
@@ -119,7 +121,8 @@ is_escaped(const char *text, size_t len, const unsigned char *bytes, size_t n)
 		{
 			static const char digits[] = "0123456789ABCDEF";
 			const char *high = text < end ? memchr(digits, text[0], 16) : NULL;
-			const char *low = text + 1 < end ? memchr(digits, text[1], 16) : NULL;
+			const char *low = text + 1 < end ? memchr(digits, text[1], 16) :
+				NULL;
 
 			if (high == NULL || low == NULL)
 				return false;
@@ -139,7 +142,8 @@ check_escape(const uint8_t *data, size_t size)
 	char	   *text;
 	long		len;
 
-	require(pgtls_text_escape(bio, (const char *) data, size, true), "escaped", NULL);
+	require(pgtls_text_escape(bio, (const char *) data, size, true), "escaped",
+			NULL);
 	len = BIO_get_mem_data(bio, &text);
 	require(is_escaped(text, len, data, size), "can be undone", NULL);
 	BIO_write(bio, "", 1);
@@ -176,14 +180,17 @@ is_der(X509_EXTENSION *extension)
 
 	if (decoded != NULL)
 	{
-		again = X509V3_EXT_i2d(OBJ_obj2nid(X509_EXTENSION_get_object(extension)), 0, decoded);
+		again =
+			X509V3_EXT_i2d(OBJ_obj2nid(X509_EXTENSION_get_object(extension)),
+						   0, decoded);
 		if (method->it != NULL)
 			ASN1_item_free(decoded, ASN1_ITEM_ptr(method->it));
 		else
 			method->ext_free(decoded);
 	}
 	result = again != NULL &&
-		ASN1_STRING_cmp(X509_EXTENSION_get_data(extension), X509_EXTENSION_get_data(again)) == 0;
+		ASN1_STRING_cmp(X509_EXTENSION_get_data(extension),
+						X509_EXTENSION_get_data(again)) == 0;
 	X509_EXTENSION_free(again);
 	ERR_clear_error();
 	return result;
@@ -206,32 +213,41 @@ tells_name(const char *text, size_t len, const GENERAL_NAME *name)
 		case GEN_DNS:
 		case GEN_EMAIL:
 		case GEN_URI:
-			return is_escaped(text, len, ASN1_STRING_get0_data(string), ASN1_STRING_length(string));
+			return is_escaped(text, len, ASN1_STRING_get0_data(string),
+							  ASN1_STRING_length(string));
 		case GEN_IPADD:
 			n = ASN1_STRING_length(string);
 			if (n != 4 && n != 16)
 				return is_hex(text, len, ASN1_STRING_get0_data(string), n);
 			copy = strndup(text, len);
-			result = inet_pton(n == 4 ? AF_INET : AF_INET6, copy, address) == 1 &&
+			result = inet_pton(n == 4 ? AF_INET : AF_INET6, copy, address) ==
+				1 &&
 				memcmp(address, ASN1_STRING_get0_data(string), n) == 0;
 			free(copy);
 			return result;
 		case GEN_RID:
 			/* one that OpenSSL does not print, being too long */
-			if (is_hex(text, len, OBJ_get0_data(name->d.registeredID), OBJ_length(name->d.registeredID)))
+			if (is_hex(text, len, OBJ_get0_data(name->d.registeredID),
+					   OBJ_length(name->d.registeredID)))
 				return true;
 			copy = strndup(text, len);
 			object = OBJ_txt2obj(copy, 0);
-			result = object != NULL && OBJ_cmp(object, name->d.registeredID) == 0;
+			result = object != NULL &&
+				OBJ_cmp(object, name->d.registeredID) == 0;
 			ASN1_OBJECT_free(object);
 			free(copy);
 			ERR_clear_error();
 			return result;
 		case GEN_DIRNAME:
 			n = i2d_X509_NAME(name->d.directoryName, &der);
-			/* "CN=" is the least of a name that is not empty, and its DER is 30 00 */
+
+			/*
+			 * "CN=" is the least of a name that is not empty, and its DER is
+			 * 30 00
+			 */
 			result = is_hex(text, len, der, n) ||
-				(n == 2 ? len == 0 : len >= 3 && memchr(text, '=', len) != NULL);
+				(n == 2 ? len == 0 :
+				 len >= 3 && memchr(text, '=', len) != NULL);
 			OPENSSL_free(der);
 			return result;
 		case GEN_OTHERNAME:
@@ -248,7 +264,8 @@ tells_name(const char *text, size_t len, const GENERAL_NAME *name)
 static void
 check_names(X509 *cert, const char *san)
 {
-	static const char *const prefixes[] = {"otherName:", "email:", "DNS:", "x400Name:", "dirName:",
+	static const char *const prefixes[] =
+	{"otherName:", "email:", "DNS:", "x400Name:", "dirName:",
 	"ediPartyName:", "URI:", "IP:", "RID:"};
 	int			index = X509_get_ext_by_NID(cert, NID_subject_alt_name, -1);
 	X509_EXTENSION *extension;
@@ -256,7 +273,8 @@ check_names(X509 *cert, const char *san)
 	const char *line = san;
 
 	require((index < 0) == (san == NULL), "a list where there is one", san);
-	if (index < 0 || X509_get_ext_by_NID(cert, NID_subject_alt_name, index) >= 0)
+	if (index < 0 ||
+		X509_get_ext_by_NID(cert, NID_subject_alt_name, index) >= 0)
 		return;
 	extension = (X509_EXTENSION *) X509_get_ext(cert, index);
 	if (!is_der(extension))
@@ -280,7 +298,8 @@ check_names(X509 *cert, const char *san)
 		if (end == NULL)
 			end = line + strlen(line);
 		require(strncmp(line, prefix, strlen(prefix)) == 0 &&
-				tells_name(line + strlen(prefix), end - line - strlen(prefix), name),
+				tells_name(line + strlen(prefix),
+						   end - line - strlen(prefix), name),
 				"the name itself", san);
 		line = *end != '\0' ? end + 1 : NULL;
 	}
@@ -303,10 +322,13 @@ check_value(X509_EXTENSION *extension, const char *text)
 	}
 	require(is_der(extension), "an extension that is told whole", text);
 	/* one of the simplest shape, in case the shape is all that is looked at */
-	if (OBJ_obj2nid(X509_EXTENSION_get_object(extension)) == NID_netscape_comment)
+	if (OBJ_obj2nid(X509_EXTENSION_get_object(extension)) ==
+		NID_netscape_comment)
 		require(text == NULL ? len == 2 :
 				len >= (int) strlen(text) &&
-				memcmp(bytes + len - strlen(text), text, strlen(text)) == 0, "the comment", text);
+				memcmp(bytes + len - strlen(text), text,
+					   strlen(text)) == 0,
+				"the comment", text);
 }
 
 static void
@@ -320,8 +342,10 @@ check_name(const X509_NAME *name)
 	{
 		const X509_NAME_ENTRY *entry = X509_NAME_get_entry(name, i);
 
-		require(pgtls_name_field(name, X509_NAME_ENTRY_get_object(entry), &text) &&
-				text != NULL, "a value", NULL);
+		require(pgtls_name_field(name, X509_NAME_ENTRY_get_object(entry),
+								 &text) &&
+				text != NULL,
+				"a value", NULL);
 		check_text(text, false);
 		OPENSSL_free(text);
 	}
@@ -346,19 +370,22 @@ check_certificate(X509 *cert)
 	check_names(cert, info.san);
 	pgtls_certificate_free(&info);
 
-	require(pgtls_certificate_read_details(cert, &details), "has details", NULL);
+	require(pgtls_certificate_read_details(cert, &details), "has details",
+			NULL);
 	check_text(details.issuer_rfc2253, false);
 	check_text(details.serial_hex, false);
 	check_text(details.key_usage, true);
 	check_text(details.signature_algorithm, false);
-	require(details.serial_hex != NULL && details.signature_algorithm != NULL, "all details", NULL);
+	require(details.serial_hex != NULL && details.signature_algorithm != NULL,
+			"all details", NULL);
 	pgtls_certificate_free_details(&details);
 
 	for (int i = 0; i < X509_get_ext_count(cert); i++)
 	{
 		CertExtension extension;
 
-		require(pgtls_extension_read(cert, i, &extension), "an extension", NULL);
+		require(pgtls_extension_read(cert, i, &extension), "an extension",
+				NULL);
 		check_text(extension.oid, false);
 		check_text(extension.name, false);
 		check_text(extension.value, true);
@@ -369,7 +396,8 @@ check_certificate(X509 *cert)
 
 	(void) pgtls_hostname_matches(cert, "localhost");
 	(void) pgtls_hostname_matches(cert, "127.0.0.1");
-	require(!pgtls_hostname_matches(cert, "no such host"), "another host", NULL);
+	require(!pgtls_hostname_matches(cert, "no such host"), "another host",
+			NULL);
 	check_text(NULL, false);
 }
 
@@ -379,7 +407,9 @@ check_entry(const CrlEntry *entry, void *arg)
 	check_text(entry->issuer, false);
 	check_text(entry->serial, false);
 	check_text(entry->reason, false);
-	require(entry->serial_fits || entry->serial != NULL || entry->serial_len > 1024, "a serial number", NULL);
+	require(entry->serial_fits || entry->serial != NULL ||
+			entry->serial_len > 1024,
+			"a serial number", NULL);
 	(*(int *) arg)++;
 	return true;
 }
@@ -498,9 +528,10 @@ put_head(uint8_t *to, uint8_t tag, size_t content)
 static size_t
 mutate(const uint8_t *from, size_t size, uint8_t *to, size_t max, int depth)
 {
-	static const uint8_t tags[] = {0x0c, 0x13, 0x14, 0x16, 0x1c, 0x1e, 0x02, 0x03,
-		0x04, 0x05, 0x06, 0x17, 0x18, 0x30, 0x31, 0x80, 0x81, 0x82, 0x86, 0x87,
-	0x88, 0xa0, 0xa1, 0xa3, 0xa4, 0xa5};
+	static const uint8_t tags[] = {0x0c, 0x13, 0x14, 0x16, 0x1c, 0x1e, 0x02,
+		0x03, 0x04, 0x05, 0x06, 0x17, 0x18, 0x30,
+		0x31, 0x80, 0x81, 0x82, 0x86, 0x87, 0x88,
+	0xa0, 0xa1, 0xa3, 0xa4, 0xa5};
 	size_t		starts[64];
 	size_t		head,
 				content,
@@ -511,7 +542,8 @@ mutate(const uint8_t *from, size_t size, uint8_t *to, size_t max, int depth)
 	size_t		inner_size;
 	uint8_t		tag;
 
-	for (at = 0; at < size && n < 64 && get_value(from + at, size - at, &head, &content);
+	for (at = 0; at < size && n < 64 &&
+		 get_value(from + at, size - at, &head, &content);
 		 at += head + content)
 		starts[n++] = at;
 	if (n == 0 || max < size + 16)
@@ -546,7 +578,8 @@ mutate(const uint8_t *from, size_t size, uint8_t *to, size_t max, int depth)
 	/* its contents, within which there may be others */
 	inner = malloc(max);
 	if ((tag & 0x20) != 0 || (tag == 0x04 && pick(4) != 0))
-		inner_size = mutate(from + at + head, content, inner, max - size + content - 8, depth + 1);
+		inner_size = mutate(from + at + head, content, inner,
+							max - size + content - 8, depth + 1);
 	else
 	{
 		memcpy(inner, from + at + head, content);
@@ -562,7 +595,8 @@ mutate(const uint8_t *from, size_t size, uint8_t *to, size_t max, int depth)
 }
 
 size_t
-LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed)
+LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
+						unsigned int seed)
 {
 	uint8_t    *copy;
 
