@@ -61,8 +61,8 @@ static X509_STORE *prepared_store = NULL;
 static struct
 {
 	X509	   *cert;
-	STACK_OF(X509) *issuers;
-	STACK_OF(X509) *chain;		/* NULL if memory ran out */
+	X509Stack  *issuers;
+	X509Stack  *chain;			/* NULL if memory ran out */
 }			built;
 
 void
@@ -189,7 +189,7 @@ is_same_cert(X509 *a, X509 *b)
 
 /* A CRL among the objects of a store that is the same, or NULL. */
 static X509_CRL *
-find_same_crl(STACK_OF(X509_OBJECT) *objects, X509_CRL *wanted)
+find_same_crl(ObjectStack *objects, X509_CRL *wanted)
 {
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
@@ -209,8 +209,8 @@ find_same_crl(STACK_OF(X509_OBJECT) *objects, X509_CRL *wanted)
 static void
 prepare_crls(X509_STORE *store)
 {
-	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
-	STACK_OF(X509_OBJECT) *last = prepared_store != NULL ?
+	ObjectStack *objects = pgtls_ossl_store_objects(store);
+	ObjectStack *last = prepared_store != NULL ?
 		pgtls_ossl_store_objects(prepared_store) : NULL;
 	ASN1_INTEGER *serial = ASN1_INTEGER_new();
 	bool		large = false;
@@ -240,7 +240,7 @@ prepare_crls(X509_STORE *store)
 static bool
 has_crl(X509_STORE *store, const X509_CRL *crl)
 {
-	STACK_OF(X509_OBJECT) *objects =
+	ObjectStack *objects =
 		store != NULL ? pgtls_ossl_store_objects(store) : NULL;
 	bool		found = false;
 
@@ -260,7 +260,7 @@ has_crl(X509_STORE *store, const X509_CRL *crl)
 static void
 forget_prepared_store(X509_STORE *successor)
 {
-	STACK_OF(X509_OBJECT) *objects;
+	ObjectStack *objects;
 
 	if (prepared_store == NULL)
 		return;
@@ -285,11 +285,11 @@ forget_prepared_store(X509_STORE *successor)
  * name, which the clock may change, and where one says what it is trusted
  * for, which copies do not.
  */
-static STACK_OF(X509) *
+static X509Stack *
 find_issuers(X509_STORE *store, X509 *cert)
 {
-	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
-	STACK_OF(X509) *issuers = sk_X509_new_null();
+	ObjectStack *objects = pgtls_ossl_store_objects(store);
+	X509Stack  *issuers = sk_X509_new_null();
 	X509	   *last = NULL;
 	bool		ok = objects != NULL && issuers != NULL && !X509_trusted(cert);
 
@@ -324,7 +324,7 @@ find_issuers(X509_STORE *store, X509 *cert)
 }
 
 static bool
-add_copies(X509_STORE *store, STACK_OF(X509) *certs)
+add_copies(X509_STORE *store, X509Stack *certs)
 {
 	bool		ok = true;
 
@@ -356,13 +356,13 @@ verify_nothing(X509_STORE_CTX *ctx)
  * keeps there, even that it could not find it out for lack of memory; from then
  * on the certificate is invalid, and nobody who needs it could connect.
  */
-static STACK_OF(X509) *
-find_chain(X509_STORE *store, X509 *cert, STACK_OF(X509) *issuers)
+static X509Stack *
+find_chain(X509_STORE *store, X509 *cert, X509Stack *issuers)
 {
 	X509	   *copy;
 	X509_STORE *copies;
 	X509_STORE_CTX *ctx;
-	STACK_OF(X509) *chain = NULL;
+	X509Stack  *chain = NULL;
 
 	pgtls_ossl_watch_memory();
 	copy = X509_dup(cert);
@@ -399,7 +399,7 @@ find_chain(X509_STORE *store, X509 *cert, STACK_OF(X509) *issuers)
  * issuers.
  */
 static bool
-is_chain_of(X509 *cert, STACK_OF(X509) *issuers)
+is_chain_of(X509 *cert, X509Stack *issuers)
 {
 	bool		same = built.chain != NULL && is_same_cert(built.cert, cert) &&
 		sk_X509_num(built.issuers) == sk_X509_num(issuers);
@@ -427,8 +427,8 @@ static void
 build_chain(SSL_CTX *context, X509_STORE *store, bool has_crl_dir)
 {
 	X509	   *cert = SSL_CTX_get0_certificate(context);
-	STACK_OF(X509) *chain = NULL;
-	STACK_OF(X509) *issuers;
+	X509Stack  *chain = NULL;
+	X509Stack  *issuers;
 
 	if (cert == NULL ||
 		(SSL_CTX_get_mode(context) & SSL_MODE_NO_AUTO_CHAIN) != 0)

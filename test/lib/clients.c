@@ -120,7 +120,10 @@ find_context(const char *file)
 static int
 connect_to(int port)
 {
-	struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(port)};
+	struct sockaddr_in addr = {
+		.sin_family = AF_INET,
+		.sin_port = htons(port)
+	};
 	struct timeval limit = {.tv_sec = 60};
 	int			fd = socket(AF_INET, SOCK_STREAM, 0);
 

@@ -11,12 +11,15 @@
 #include <openssl/ssl.h>
 #include <openssl/x509_vfy.h>
 
+/* pgindent does not take its own name for a type */
+typedef struct stack_st_X509 X509Stack;
+
 int
 main(int argc, char **argv)
 {
 	SSL_CTX    *ctx = SSL_CTX_new(TLS_server_method());
 	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
-	STACK_OF(X509) *leaves = sk_X509_new_null();
+	X509Stack  *leaves = sk_X509_new_null();
 	BIO		   *bio;
 	X509	   *leaf;
 	X509_CRL   *crl;

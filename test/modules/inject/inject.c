@@ -79,7 +79,7 @@ static Range pg_tls;
 
 /* Variables of the server, NULL elsewhere. */
 static int *postmaster_pid;
-static char **bgworker;			/* MyBgworkerEntry, which begins with its name */
+static char **bgworker;			/* MyBgworkerEntry: it begins with its name */
 static char *in_authentication; /* ClientAuthInProgress */
 static void **client_port;		/* MyProcPort */
 
