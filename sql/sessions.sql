@@ -3,10 +3,16 @@
 --
 CREATE EXTENSION pg_tls;
 
--- every session has its row, with the values of pg_stat_ssl
-SELECT pid, ssl, version, cipher, bits, client_dn, client_serial, issuer_dn FROM pg_stat_ssl
-EXCEPT
+-- every session has its row, with the values of pg_stat_ssl, and there is no other
+CREATE TEMP VIEW core AS
+SELECT pid, ssl, version, cipher, bits, client_dn, client_serial, issuer_dn FROM pg_stat_ssl;
+CREATE TEMP VIEW ours AS
 SELECT pid, ssl, version, cipher, bits, client_dn, client_serial, issuer_dn FROM pg_stat_tls;
+(SELECT 'not in pg_stat_tls' AS problem, * FROM (TABLE core EXCEPT ALL TABLE ours) missing)
+UNION ALL
+(SELECT 'not in pg_stat_ssl', * FROM (TABLE ours EXCEPT ALL TABLE core) surplus);
+SELECT count(*) FROM core JOIN ours USING (pid) WHERE pid = pg_backend_pid();
+DROP VIEW core, ours;
 
 -- one's own row is the same by either way
 SELECT count(*)

@@ -32,7 +32,10 @@
 #include "work/save.h"
 #include "work/watch.h"
 
-PG_MODULE_MAGIC_EXT(.name = "pg_tls", .version = PGTLS_VERSION);
+PG_MODULE_MAGIC_EXT(
+					.name = "pg_tls",
+					.version = PGTLS_VERSION
+);
 
 static shmem_request_hook_type prev_shmem_request = NULL;
 static shmem_startup_hook_type prev_shmem_startup = NULL;

@@ -32,7 +32,7 @@ static inline void
 pgtls_cell_write(uint32 *changecount, void *cell, const void *value, Size size)
 {
 	volatile uint32 *count = changecount;
-	uint32		writing = *count | 1;	/* even if a writer died in the middle */
+	uint32		writing = *count | 1;	/* even if a writer died there */
 
 	*count = writing;
 	pg_write_barrier();

@@ -47,8 +47,8 @@ pgtls_changes_after(Changes *changes, uint64 known, uint64 current)
 
 	if (current - next >= PGTLS_NUM_CHANGES)
 		next = current - PGTLS_NUM_CHANGES + 1;
-	return (TimestampTz) pg_atomic_read_u64(
-											&changes->at[next % PGTLS_NUM_CHANGES]);
+	next %= PGTLS_NUM_CHANGES;
+	return (TimestampTz) pg_atomic_read_u64(&changes->at[next]);
 }
 
 #endif							/* PGTLS_CHANGES_H */

@@ -48,9 +48,9 @@ typedef struct Child
 } Child;
 
 static void
-copy_text(char *to, size_t size, const char *text)
+copy_text(char *to, size_t size, const char *from)
 {
-	strlcpy(to, text != NULL ? text : "", size);
+	strlcpy(to, from != NULL ? from : "", size);
 }
 
 /* Run the work, and catch the error that it may raise. */
@@ -90,7 +90,7 @@ child_main(int out, ChildWork work, void *arg, const void *result, size_t size)
 	HOLD_INTERRUPTS();
 	on_exit_reset();
 	error_context_stack = NULL;
-	whereToSendOutput = DestNone;	/* the client hears from the backend alone */
+	whereToSendOutput = DestNone;	/* the backend tells the client */
 	PGSharedMemoryDetach();
 
 	run_work(work, arg, &error);

@@ -250,7 +250,8 @@ pgtls_convert_char(Oid proc, int dest_encoding, const unsigned char *src,
  * full
  */
 #if PG_VERSION_NUM < 150000
-#define shm_mq_send(queue, size, data, nowait, flush) shm_mq_send(queue, size, data, nowait)
+#define shm_mq_send(queue, size, data, nowait, flush) \
+	shm_mq_send(queue, size, data, nowait)
 #endif
 
 /* 18: the list of registered background workers became a doubly linked one */

@@ -487,8 +487,9 @@ pgtls_ossl_key_name(X509 *cert, BIO *out)
 				if (EVP_PKEY_get_group_name(key, group, sizeof(group), NULL))
 					nid = OBJ_txt2nid(group);
 #else
-				nid = EC_GROUP_get_curve_name(
-											  EC_KEY_get0_group(EVP_PKEY_get0_EC_KEY(key)));
+				const EC_KEY *ec = EVP_PKEY_get0_EC_KEY(key);
+
+				nid = EC_GROUP_get_curve_name(EC_KEY_get0_group(ec));
 #endif
 				if (nid != NID_undef)
 				{
@@ -658,7 +659,7 @@ pgtls_ossl_ciphers(const char *list, const char *suites,
 {
 	SSL_CTX    *ctx = SSL_CTX_new(TLS_server_method());
 	SSL		   *ssl = NULL;
-	STACK_OF(SSL_CIPHER) *ciphers = NULL;
+	CipherStack *ciphers = NULL;
 	char	   *result = NULL;
 	size_t		size = 1;
 
@@ -696,7 +697,7 @@ done:
 }
 
 /* The certificates and CRLs of a store; pgtls_ossl_store_objects_free(). */
-STACK_OF(X509_OBJECT) *
+ObjectStack *
 pgtls_ossl_store_objects(X509_STORE *store)
 {
 #ifdef HAVE_X509_STORE_GET1_OBJECTS
@@ -707,7 +708,7 @@ pgtls_ossl_store_objects(X509_STORE *store)
 }
 
 void
-pgtls_ossl_store_objects_free(STACK_OF(X509_OBJECT) *objects)
+pgtls_ossl_store_objects_free(ObjectStack *objects)
 {
 #ifdef HAVE_X509_STORE_GET1_OBJECTS
 	sk_X509_OBJECT_pop_free(objects, X509_OBJECT_free);
@@ -723,7 +724,7 @@ pgtls_ossl_store_replace_crl(X509_STORE *store, const X509_CRL *crl,
 							 X509_CRL *by)
 {
 #ifdef HAVE_X509_STORE_GET0_OBJECTS
-	STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
+	ObjectStack *objects = X509_STORE_get0_objects(store);
 
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{

@@ -28,6 +28,13 @@
 #include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
 
+/* STACK_OF(X509) and so on, as pgindent takes them for types */
+typedef struct stack_st_X509 X509Stack;
+typedef struct stack_st_X509_CRL CrlStack;
+typedef struct stack_st_X509_OBJECT ObjectStack;
+typedef struct stack_st_X509_REVOKED RevokedStack;
+typedef struct stack_st_SSL_CIPHER CipherStack;
+
 /* SSL_get_negotiated_group(), SSL_group_to_name(), EVP_PKEY_get0_type_name() */
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
 #define HAVE_SSL_GROUP_TO_NAME 1
@@ -107,8 +114,8 @@ extern bool pgtls_ossl_fips(void);
 extern void pgtls_ossl_adopt_ciphers(SSL_CTX *to, const char *cipher_list);
 extern char *pgtls_ossl_ciphers(const char *list, const char *suites,
 								int min_version, int max_version);
-extern STACK_OF(X509_OBJECT) *pgtls_ossl_store_objects(X509_STORE *store);
-extern void pgtls_ossl_store_objects_free(STACK_OF(X509_OBJECT) *objects);
+extern ObjectStack *pgtls_ossl_store_objects(X509_STORE *store);
+extern void pgtls_ossl_store_objects_free(ObjectStack *objects);
 extern bool pgtls_ossl_store_replace_crl(X509_STORE *store,
 										 const X509_CRL *crl, X509_CRL *by);
 

@@ -150,16 +150,16 @@ pgtls_text_print_hex(BIO *out, const unsigned char *bytes, int len)
 
 /* Whether text can stand as it is, but for the line feeds of lists. */
 static bool
-is_clean(const char *text, long len)
+is_clean(const char *s, long len)
 {
 	for (long i = 0; i < len;)
 	{
 		int			n =
-			pgtls_text_character((const unsigned char *) text + i, len - i);
+			pgtls_text_character((const unsigned char *) s + i, len - i);
 
-		if (n <= 0 || text[i] == '\0' ||
+		if (n <= 0 || s[i] == '\0' ||
 			(n > 1 &&
-			 pgtls_text_is_hidden((const unsigned char *) text + i, n)))
+			 pgtls_text_is_hidden((const unsigned char *) s + i, n)))
 			return false;
 		i += n;
 	}

@@ -285,7 +285,7 @@ forget(int32 number)
 }
 
 static bool
-is_member(STACK_OF(X509) *certs, X509 *cert)
+is_member(X509Stack *certs, X509 *cert)
 {
 	for (int i = 0; i < sk_X509_num(certs); i++)
 	{
@@ -336,7 +336,7 @@ may_be_issuer(X509 *issuer, X509 *subject)
  * fits.
  */
 static int
-choose_certificates(X509 *leaf, STACK_OF(X509) *sent, STACK_OF(X509) *verified,
+choose_certificates(X509 *leaf, X509Stack *sent, X509Stack *verified,
 					X509 **chosen)
 {
 	bool		keep[MAX_SENT] = {false};
@@ -398,7 +398,7 @@ choose_certificates(X509 *leaf, STACK_OF(X509) *sent, STACK_OF(X509) *verified,
  * Runs in a backend as it logs in; raises no error.
  */
 ChainRef
-pgtls_chain_acquire(X509 *leaf, STACK_OF(X509) *sent, STACK_OF(X509) *verified)
+pgtls_chain_acquire(X509 *leaf, X509Stack *sent, X509Stack *verified)
 {
 	X509	   *certs[MAX_CERTIFICATES];
 	int			n = choose_certificates(leaf, sent, verified, certs);
@@ -526,7 +526,7 @@ pgtls_chain_copy(ChainRef chain)
  * ran out.
  */
 bool
-pgtls_chain_parse(const ChainCopy *copy, X509 **leaf, STACK_OF(X509) **sent)
+pgtls_chain_parse(const ChainCopy *copy, X509 **leaf, X509Stack **sent)
 {
 	const unsigned char *from =
 		(const unsigned char *) &copy->length[copy->count];

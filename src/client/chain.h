@@ -26,8 +26,8 @@ extern int	pgtls_chain_memory;
 extern void pgtls_chain_define_settings(void);
 extern Size pgtls_chain_shmem_size(void);
 extern void pgtls_chain_shmem_init(void *area, bool found);
-extern ChainRef pgtls_chain_acquire(X509 *leaf, STACK_OF(X509) *sent,
-									STACK_OF(X509) *verified);
+extern ChainRef pgtls_chain_acquire(X509 *leaf, X509Stack *sent,
+									X509Stack *verified);
 extern void pgtls_chain_release(ChainRef chain);
 
 /* The certificates of a chain, one after the other in DER. */
@@ -41,7 +41,7 @@ extern void pgtls_chain_lock(void);
 extern void pgtls_chain_unlock(void);
 extern ChainCopy *pgtls_chain_copy(ChainRef chain);
 extern bool pgtls_chain_parse(const ChainCopy *copy, X509 **leaf,
-							  STACK_OF(X509) **sent);
+							  X509Stack **sent);
 extern uint64 pgtls_chain_refused(void);
 
 #endif							/* PGTLS_CHAIN_H */

@@ -44,7 +44,7 @@ judge_chain(SSL_CTX *context, const SessionKey *keys, int n, TimestampTz now,
 			Verdict *verdict)
 {
 	X509	   *leaf;
-	STACK_OF(X509) *sent;
+	X509Stack  *sent;
 	bool		found = false;
 
 	memset(verdict, 0, sizeof(*verdict));

@@ -92,7 +92,8 @@ describe_certificate(X509 *cert, SessionInfo *info, const char *identity)
 	/* "cert" authentication makes the DN the identity; keep it once */
 	if (identity != NULL && c.subject_rfc2253 != NULL &&
 		strcmp(identity, c.subject_rfc2253) == 0)
-		info->text[TEXT_AUTH_IDENTITY] = info->text[TEXT_CLIENT_DN_RFC2253];
+		info->text_at[TEXT_AUTH_IDENTITY] =
+			info->text_at[TEXT_CLIENT_DN_RFC2253];
 
 	pgtls_certificate_free(&c);
 }
@@ -219,7 +220,7 @@ transaction_ended(XactEvent event, void *arg)
 
 	if (event != XACT_EVENT_COMMIT || begun)
 		return;
-	/* login event triggers come in a transaction of their own, and may refuse */
+	/* login event triggers have a transaction of their own, and may refuse */
 	if (pgtls_has_login_triggers() && !triggers_fired)
 	{
 		triggers_fired = true;	/* by the next commit */

@@ -197,7 +197,7 @@ pgtls_slot_put_text(SessionInfo *info, SessionText field, const char *utf8)
 
 	if (utf8 == NULL)
 		return;
-	info->text[field] = info->used + 1;
+	info->text_at[field] = info->used + 1;
 	pgtls_text_cut(VARDATA(to), text_bound[field] + 1, utf8);
 	len = VARHDRSZ + strlen(VARDATA(to));
 	SET_VARSIZE(to, len);
@@ -216,10 +216,10 @@ pgtls_slot_put_number(SessionInfo *info, SessionText field, const char *digits)
 }
 
 /* A text, NULL for none; also for one that does not lie in what was copied. */
-const		text *
+const text *
 pgtls_slot_value(const SessionInfo *info, SessionText field)
 {
-	int			offset = (int) info->text[field] - 1;
+	int			offset = (int) info->text_at[field] - 1;
 	int			room = (int) info->used - offset;
 	const text *value = (const text *) (info->space + offset);
 
@@ -287,7 +287,7 @@ is_current(const SessionKey *key)
  * the session has ended, or they were not kept.
  */
 bool
-pgtls_slot_read_chain(const SessionKey *key, X509 **leaf, STACK_OF(X509) **sent)
+pgtls_slot_read_chain(const SessionKey *key, X509 **leaf, X509Stack **sent)
 {
 	ChainCopy  *copy = NULL;
 	bool		ok;

@@ -62,7 +62,7 @@ typedef enum SessionText
  *
  * Texts are UTF-8, since the session has no database yet when they are
  * written, and lie one after the other in space[], so that only what is used
- * needs to be copied; text[] holds where each begins, plus one, and zero for
+ * needs to be copied; text_at[] holds where each begins, plus one, and zero for
  * NULL.  Each is a varlena value, which a row can use where it is, and a
  * terminator.  Lists are as in CertInfo.
  */
@@ -82,7 +82,7 @@ typedef struct SessionInfo
 	TimestampTz not_before;
 	TimestampTz not_after;
 	Verdict		verdict;		/* the handshake's */
-	uint16		text[SESSION_TEXT_COUNT];
+	uint16		text_at[SESSION_TEXT_COUNT];
 	uint16		used;			/* bytes of space[] in use */
 	char		space[TEXT_SPACE];
 } SessionInfo;
@@ -166,7 +166,7 @@ extern const char *pgtls_slot_text(const SessionInfo *info, SessionText field);
 /* For those who judge sessions. */
 extern int	pgtls_slot_list(SessionKey **keys);
 extern bool pgtls_slot_read_chain(const SessionKey *key, X509 **leaf,
-								  STACK_OF(X509) **sent);
+								  X509Stack **sent);
 extern void pgtls_slot_judge(const SessionKey *key, const Verdict *verdict);
 extern bool pgtls_slot_terminate(const SessionKey *key, const Verdict *verdict);
 extern char *pgtls_slot_describe(const SessionKey *key);

@@ -376,7 +376,7 @@ void
 pgtls_verifier_main(Datum arg)
 {
 	pgtls_worker_begin_limited(pgtls_verifier_stop);
-	if (shared != NULL)			/* else another library than the one preloaded */
+	if (shared != NULL)			/* else another library was preloaded */
 		pgtls_verifier_run();
 	proc_exit(0);
 }

@@ -58,11 +58,12 @@ pgtls_advice_define_settings(void)
 char *
 pgtls_advice_name(const X509_NAME *name)
 {
-	char	   *text = pgtls_name_text(name);
-	char	   *result =
-		pstrdup(text != NULL && text[0] != '\0' ? text : "(empty name)");
+	char	   *printed = pgtls_name_text(name);
+	char	   *result = pstrdup(printed != NULL && printed[0] != '\0' ?
+								 printed :
+								 "(empty name)");
 
-	OPENSSL_free(text);
+	OPENSSL_free(printed);
 	return result;
 }
 
@@ -89,14 +90,14 @@ pgtls_advice_validity(TimestampTz from, TimestampTz until, TimestampTz now,
 
 static List *
 advise(List *list, const char *code, const void *about, const char *object,
-	   char *text)
+	   char *sentence)
 {
 	Advice	   *advice = palloc(sizeof(Advice));
 
 	advice->code = code;
 	advice->about = about;
 	advice->object = pstrdup(object);
-	advice->text = text;
+	advice->text = sentence;
 	return lappend(list, advice);
 }
 
@@ -149,7 +150,7 @@ advise_on_end(List *list, const char *prefix, const char *what, X509 *cert,
 
 /* Make it possible to find CAs by their subjects, and CRLs by their issuers. */
 static void
-index_names(STACK_OF(X509_OBJECT) *objects, Lookup **cas, Lookup **crls)
+index_names(ObjectStack *objects, Lookup **cas, Lookup **crls)
 {
 	*cas = pgtls_lookup_create(sizeof(uint32));
 	*crls = pgtls_lookup_create(sizeof(uint32));
@@ -212,7 +213,7 @@ advise_on_server_chain(List *list, SSL_CTX *context, const Lookup *cas,
 					   TimestampTz now, bool complete)
 {
 	X509	   *cert = SSL_CTX_get0_certificate(context);
-	STACK_OF(X509) *chain = NULL;
+	X509Stack  *chain = NULL;
 	int			n;
 
 	if (cert == NULL)
@@ -255,13 +256,14 @@ advise_on_server_chain(List *list, SSL_CTX *context, const Lookup *cas,
 		X509	   *issuer = find_issuer(cas, cert);
 
 		if (issuer != NULL && !pgtls_certificate_self_signed(issuer))
-			list =
-				advise(list, "server_chain_incomplete", cert,
-					   "ssl_cert_file",
-					   psprintf("the chain in \"%s\" is not complete: it lacks \"%s\", which is no root",
-								ssl_cert_file,
-								pgtls_advice_name(
-												  X509_get_subject_name(issuer))));
+		{
+			char	   *name = pgtls_advice_name(X509_get_subject_name(issuer));
+
+			list = advise(list, "server_chain_incomplete", cert,
+						  "ssl_cert_file",
+						  psprintf("the chain in \"%s\" is not complete: it lacks \"%s\", which is no root",
+								   ssl_cert_file, name));
+		}
 	}
 	return list;
 }
@@ -327,7 +329,7 @@ List *
 pgtls_advice_on_loaded(SSL_CTX *context, bool complete, const char *crl_dir)
 {
 	X509_STORE *store = SSL_CTX_get_cert_store(context);
-	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
+	ObjectStack *objects = pgtls_ossl_store_objects(store);
 	TimestampTz now = GetCurrentTimestamp();
 	Lookup	   *cas;
 	Lookup	   *crls;
@@ -436,12 +438,13 @@ advise_on_lone_certificate(List *list, X509 *cert, const Lookup *cas)
 		if (pgtls_certificate_self_signed(last))
 			return list;
 		if (issuer == NULL)
-			return advise(list, "server_chain_alone", cert,
-						  "ssl_cert_file",
+		{
+			char	   *name = pgtls_advice_name(X509_get_issuer_name(last));
+
+			return advise(list, "server_chain_alone", cert, "ssl_cert_file",
 						  psprintf("\"%s\" holds one certificate, and its issuer \"%s\" is not in \"ssl_ca_file\" either: clients that do not have it cannot verify the server",
-								   ssl_cert_file,
-								   pgtls_advice_name(
-													 X509_get_issuer_name(last))));
+								   ssl_cert_file, name));
+		}
 		last = issuer;
 	}
 	return list;
@@ -455,8 +458,8 @@ List *
 pgtls_advice_on_strength(SSL_CTX *context, bool complete)
 {
 	X509	   *cert = SSL_CTX_get0_certificate(context);
-	STACK_OF(X509) *chain = NULL;
-	STACK_OF(X509_OBJECT) *objects =
+	X509Stack  *chain = NULL;
+	ObjectStack *objects =
 		pgtls_ossl_store_objects(SSL_CTX_get_cert_store(context));
 	Lookup	   *cas;
 	Lookup	   *crls;
@@ -525,9 +528,11 @@ pgtls_advice_on_all(const Inspection *in)
 	ListCell   *lc;
 
 	foreach(lc, pgtls_inspect_crls_on_demand(in))
-		advice =
-		list_concat(advice, pgtls_advice_on_crl(
-												((FileItem *) lfirst(lc))->crl));
+	{
+		FileItem   *item = lfirst(lc);
+
+		advice = list_concat(advice, pgtls_advice_on_crl(item->crl));
+	}
 	return advice;
 }
 

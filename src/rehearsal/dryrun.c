@@ -277,7 +277,7 @@ send_refused(const SessionKey *key, const Verdict *verdict, void *arg)
 {
 	StringInfo	record = arg;
 	X509	   *leaf;
-	STACK_OF(X509) *sent;
+	X509Stack  *sent;
 	CertInfo	info;
 	bool		has_info;
 

@@ -72,6 +72,7 @@ interval_milliseconds(const Interval *interval)
 Datum
 pg_tls_reload(PG_FUNCTION_ARGS)
 {
+	long		milliseconds;
 	TimestampTz deadline;
 	CheckResult check;
 	LoadState	s;
@@ -84,10 +85,8 @@ pg_tls_reload(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("timeout must not be null")));
-	deadline =
-		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-									interval_milliseconds(
-														  PG_GETARG_INTERVAL_P(0)));
+	milliseconds = interval_milliseconds(PG_GETARG_INTERVAL_P(0));
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), milliseconds);
 
 	pgtls_history_read_state(&s);
 	if (!pgtls_history_is_hook_called(&s))

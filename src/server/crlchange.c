@@ -278,7 +278,8 @@ pgtls_crlchange_changed_after(uint32 changes)
 static void
 count_change(void)
 {
-	uint32		next = pg_atomic_read_u32(&shared->count) + 1;	/* only we add */
+	/* only we add */
+	uint32		next = pg_atomic_read_u32(&shared->count) + 1;
 
 	pgtls_changes_note(&shared->changes, next, GetCurrentTimestamp());
 	pg_atomic_fetch_add_u32(&shared->count, 1);

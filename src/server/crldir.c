@@ -110,14 +110,14 @@ would_wait(const char *dir, unsigned long hash)
  * "loaded" are those of the issuer that the server's store has already, and
  * perhaps others: they may keep OpenSSL from reading more.
  */
-STACK_OF(X509_CRL) *
+CrlStack *
 pgtls_crldir_lookup(const char *list, const X509_NAME *issuer, List *loaded)
 {
 	X509_NAME  *name = unconstify(X509_NAME *, issuer);
 	unsigned long hash = X509_NAME_hash(name) & 0xffffffffUL;
 	X509_STORE *store;
 	X509_STORE_CTX *lookup;
-	STACK_OF(X509_CRL) *result = NULL;
+	CrlStack   *result = NULL;
 	char		dir[MAXPGPATH];
 	const char *rest = NULL;
 	StringInfoData readable;
@@ -152,7 +152,7 @@ pgtls_crldir_lookup(const char *list, const X509_NAME *issuer, List *loaded)
 bool
 pgtls_crldir_has_crl(const char *list, X509 *ca, List *loaded)
 {
-	STACK_OF(X509_CRL) *crls =
+	CrlStack   *crls =
 		pgtls_crldir_lookup(list, X509_get_subject_name(ca), loaded);
 	bool		found = false;
 
@@ -235,7 +235,7 @@ typedef struct Reader
 
 	/* the CRLs that connections find of the last issuer that was asked for */
 	const X509_NAME *issuer;
-	STACK_OF(X509_CRL) *crls;
+	CrlStack   *crls;
 } Reader;
 
 /*
@@ -245,7 +245,7 @@ typedef struct Reader
 static void
 index_loaded_crls(Reader *reader)
 {
-	STACK_OF(X509_OBJECT) *objects = reader->store != NULL ?
+	ObjectStack *objects = reader->store != NULL ?
 		pgtls_ossl_store_objects(reader->store) : NULL;
 
 	reader->loaded = pgtls_lookup_create(sizeof(uint32));
@@ -394,14 +394,15 @@ static List *
 read_unlisted_dir(Reader *reader, List *found, const char *dir)
 {
 	Lookup	   *seen = pgtls_lookup_create(sizeof(uint32));
-	STACK_OF(X509_OBJECT) *objects;
+	ObjectStack *objects;
 
 	if (reader->store == NULL)
 		return found;
 	objects = pgtls_ossl_store_objects(reader->store);
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
 	{
-		X509	   *ca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+		X509	   *ca =
+			X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
 		uint32		hash;
 
 		if (ca == NULL)
@@ -472,7 +473,11 @@ read_dir(Reader *reader, List *found, const char *dir)
 void
 pgtls_crldir_read(TlsFile *file, X509_STORE *store, const Lookup *known)
 {
-	Reader		reader = {.file = file, .store = store, .known = known};
+	Reader		reader = {
+		.file = file,
+		.store = store,
+		.known = known
+	};
 	List	   *found = NIL;
 	Lookup	   *series;
 	Lookup	   *by_digest;

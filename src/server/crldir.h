@@ -21,9 +21,9 @@ extern bool pgtls_crldir_is_hash_name(const char *name);
 extern bool pgtls_crldir_find(TlsFile *file);
 extern void pgtls_crldir_read(TlsFile *file, X509_STORE *store,
 							  const Lookup *known);
-extern STACK_OF(X509_CRL) *pgtls_crldir_lookup(const char *list,
-											   const X509_NAME *issuer,
-											   List *loaded);
+extern CrlStack *pgtls_crldir_lookup(const char *list,
+									 const X509_NAME *issuer,
+									 List *loaded);
 extern bool pgtls_crldir_has_crl(const char *list, X509 *ca, List *loaded);
 
 #endif							/* PGTLS_CRLDIR_H */

@@ -75,8 +75,7 @@ answer_files(const Inspection *in)
 							 psprintf("%04o", file->st.st_mode & 07777));
 			pgtls_worker_put_int(&record, file->st.st_size);
 			pgtls_worker_put_int(&record,
-								 time_t_to_timestamptz(
-													   file->st.st_mtim.tv_sec) +
+								 time_t_to_timestamptz(file->st.st_mtime) +
 								 file->st.st_mtim.tv_nsec / 1000);
 		}
 		else
@@ -123,7 +122,7 @@ static void
 answer_entries(const Inspection *in)
 {
 	StringInfoData record;
-	STACK_OF(X509_OBJECT) *objects;
+	ObjectStack *objects;
 	ListCell   *lc;
 
 	if (in->context == NULL)

@@ -78,7 +78,7 @@ typedef struct LoadSettings
 {
 	Passphrase	passphrase;
 	bool		has_ca;			/* client certificates are asked for */
-	char		crl_dir[PGTLS_CRL_DIR_SIZE];	/* ssl_crl_dir, empty for none */
+	char		crl_dir[PGTLS_CRL_DIR_SIZE];	/* ssl_crl_dir, or empty */
 	int			min_version;	/* as ssl_min_protocol_version */
 	int			max_version;
 	char		cipher_list[2048];	/* TLS 1.2 and before */

@@ -78,8 +78,8 @@ const FileKindInfo pgtls_inspect_kinds[NUM_FILES] = {
 static void
 collect_loaded(Inspection *in)
 {
-	STACK_OF(X509_OBJECT) *objects;
-	STACK_OF(X509) *chain = NULL;
+	ObjectStack *objects;
+	X509Stack  *chain = NULL;
 	TlsFile    *file = &in->files[CERT_FILE];
 	EVP_PKEY   *key;
 
@@ -148,7 +148,8 @@ attribute_loaded(Inspection *in)
 	{
 		FileItem   *item = lfirst(lc);
 		bool		in_ca = pgtls_item_find(in_ca_file, &item->digest) != NULL;
-		bool		in_crl = pgtls_item_find(in_crl_file, &item->digest) != NULL;
+		bool		in_crl =
+			pgtls_item_find(in_crl_file, &item->digest) != NULL;
 
 		/* it may be in both, and they may be the same file */
 		if (in_ca || (item->cert != NULL && !in_crl))
@@ -206,7 +207,8 @@ read_key(Inspection *in)
 {
 	TlsFile    *file = &in->files[KEY_FILE];
 	bool		asked = false;
-	BIO		   *bio = pgtls_item_open_file(file->path, &file->st, &file->problem);
+	BIO		   *bio =
+		pgtls_item_open_file(file->path, &file->st, &file->problem);
 	EVP_PKEY   *key;
 
 	if (bio == NULL)
@@ -271,7 +273,8 @@ static void
 read_dh_params(Inspection *in)
 {
 	TlsFile    *file = &in->files[DH_FILE];
-	BIO		   *bio = pgtls_item_open_file(file->path, &file->st, &file->problem);
+	BIO		   *bio =
+		pgtls_item_open_file(file->path, &file->st, &file->problem);
 	char	   *name;
 	char	   *header;
 	unsigned char *data;

@@ -34,7 +34,7 @@ typedef struct FileItem
 	bool		loaded;
 	bool		on_disk;
 	const char *path;			/* of the file, NULL for loaded only */
-	const char *dir;			/* for one of ssl_crl_dir: in which directory, */
+	const char *dir;			/* for one of ssl_crl_dir: in which of them, */
 	const char *name;			/* and its name there */
 	bool		misnamed;
 	char	   *problem;

@@ -177,8 +177,8 @@ context_freed(void *parent, void *value, CRYPTO_EX_DATA *ad, int index,
 }
 
 /*
- * Prepare what is loaded, unless that was done.  Nothing else is under way then:
- * no load, no context is being freed, and no lock is held.
+ * Prepare what is loaded, unless that was done.  Nothing else is under way
+ * then:  no load, no context is being freed, and no lock is held.
  */
 static void
 prepare_loaded(void)
@@ -194,7 +194,8 @@ prepare_loaded(void)
 		return;
 	}
 	state.crl_signatures =
-		pgtls_prepare_context(loaded_context, state.settings.crl_dir[0] != '\0');
+		pgtls_prepare_context(loaded_context,
+							  state.settings.crl_dir[0] != '\0');
 	pgtls_history_publish(&state, &history[pgtls_history_index(state.loaded)]);
 }
 

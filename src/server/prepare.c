@@ -63,8 +63,8 @@ static X509_STORE *prepared_store = NULL;
 static struct
 {
 	X509	   *cert;
-	STACK_OF(X509) *issuers;
-	STACK_OF(X509) *chain;		/* NULL if memory ran out */
+	X509Stack  *issuers;
+	X509Stack  *chain;			/* NULL if memory ran out */
 }			built;
 
 typedef enum HugePagesSetting
@@ -150,9 +150,9 @@ are_huge_pages_allowed(void)
 }
 
 /*
- * Let the heap be of huge pages, where the kernel can do that (Linux 6.1) and is
- * allowed to.  It is all between the first allocation and the break.  Errors do
- * not matter.
+ * Let the heap be of huge pages, where the kernel can do that (Linux 6.1) and
+ * is allowed to.  It is all between the first allocation and the break.
+ * Errors do not matter.
  */
 static void
 use_huge_pages(void)
@@ -258,8 +258,8 @@ find_same_crl(const NameIndex *crls, X509_CRL *wanted)
 static void
 prepare_crls(X509_STORE *store)
 {
-	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
-	STACK_OF(X509_OBJECT) *last_objects = prepared_store != NULL ?
+	ObjectStack *objects = pgtls_ossl_store_objects(store);
+	ObjectStack *last_objects = prepared_store != NULL ?
 		pgtls_ossl_store_objects(prepared_store) : NULL;
 	ASN1_INTEGER *serial = ASN1_INTEGER_new();
 	NameIndex	last;
@@ -293,7 +293,8 @@ static bool
 has_crl(const NameIndex *crls, X509_CRL *crl)
 {
 	const NamedObject *named;
-	int			n = pgtls_nameindex_find(crls, X509_CRL_get_issuer(crl), &named);
+	int			n =
+		pgtls_nameindex_find(crls, X509_CRL_get_issuer(crl), &named);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -312,14 +313,15 @@ has_crl(const NameIndex *crls, X509_CRL *crl)
 static void
 forget_prepared_store(X509_STORE *successor)
 {
-	STACK_OF(X509_OBJECT) *objects;
-	STACK_OF(X509_OBJECT) *next_objects;
+	ObjectStack *objects;
+	ObjectStack *next_objects;
 	NameIndex	next;
 
 	if (prepared_store == NULL)
 		return;
 	objects = pgtls_ossl_store_objects(prepared_store);
-	next_objects = successor != NULL ? pgtls_ossl_store_objects(successor) : NULL;
+	next_objects = successor != NULL ? pgtls_ossl_store_objects(successor) :
+		NULL;
 
 	/* without memory for that, nothing is put into another order */
 	if (pgtls_nameindex_make(&next, next_objects, INDEX_CRLS))
@@ -347,11 +349,11 @@ forget_prepared_store(X509_STORE *successor)
  * name, which the clock may change, and where one says what it is trusted
  * for, which copies do not.
  */
-static STACK_OF(X509) *
+static X509Stack *
 find_issuers(X509_STORE *store, X509 *cert)
 {
-	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
-	STACK_OF(X509) *issuers = sk_X509_new_null();
+	ObjectStack *objects = pgtls_ossl_store_objects(store);
+	X509Stack  *issuers = sk_X509_new_null();
 	NameIndex	cas;
 	bool		ok = pgtls_nameindex_make(&cas, objects, INDEX_CERTIFICATES) &&
 		objects != NULL && issuers != NULL && !X509_trusted(cert);
@@ -388,7 +390,7 @@ find_issuers(X509_STORE *store, X509 *cert)
 }
 
 static bool
-add_copies(X509_STORE *store, STACK_OF(X509) *certs)
+add_copies(X509_STORE *store, X509Stack *certs)
 {
 	bool		ok = true;
 
@@ -420,13 +422,13 @@ verify_nothing(X509_STORE_CTX *ctx)
  * keeps there, even that it could not find it out for lack of memory; from then
  * on the certificate is invalid, and nobody who needs it could connect.
  */
-static STACK_OF(X509) *
-find_chain(X509_STORE *store, X509 *cert, STACK_OF(X509) *issuers)
+static X509Stack *
+find_chain(X509_STORE *store, X509 *cert, X509Stack *issuers)
 {
 	X509	   *copy;
 	X509_STORE *copies;
 	X509_STORE_CTX *ctx;
-	STACK_OF(X509) *chain = NULL;
+	X509Stack  *chain = NULL;
 
 	pgtls_ossl_watch_memory();
 	copy = X509_dup(cert);
@@ -463,7 +465,7 @@ find_chain(X509_STORE *store, X509 *cert, STACK_OF(X509) *issuers)
  * issuers.
  */
 static bool
-is_chain_of(X509 *cert, STACK_OF(X509) *issuers)
+is_chain_of(X509 *cert, X509Stack *issuers)
 {
 	bool		same = built.chain != NULL && is_same_cert(built.cert, cert) &&
 		sk_X509_num(built.issuers) == sk_X509_num(issuers);
@@ -491,8 +493,8 @@ static void
 build_chain(SSL_CTX *context, X509_STORE *store, bool has_crl_dir)
 {
 	X509	   *cert = SSL_CTX_get0_certificate(context);
-	STACK_OF(X509) *chain = NULL;
-	STACK_OF(X509) *issuers;
+	X509Stack  *chain = NULL;
+	X509Stack  *issuers;
 
 	if (cert == NULL ||
 		(SSL_CTX_get_mode(context) & SSL_MODE_NO_AUTO_CHAIN) != 0)

@@ -416,7 +416,8 @@ pgtls_monitor_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
-			timeout = Min(watch_interval, RETRY_INTERVAL);	/* see what comes of it */
+			/* see what comes of it */
+			timeout = Min(watch_interval, RETRY_INTERVAL);
 			pgtls_watch_reloading();
 		}
 		pgtls_crlchange_look(&timeout);

@@ -153,7 +153,8 @@ pgtls_save_load(bool *done)
 
 	if (result == READ_OK)
 	{
-		bool		whole = pgtls_failure_load(&buf) && pgtls_inventory_load(&buf);
+		bool		whole =
+			pgtls_failure_load(&buf) && pgtls_inventory_load(&buf);
 
 		*done = true;
 		if (!whole)

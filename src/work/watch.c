@@ -732,7 +732,7 @@ void
 pgtls_watch_main(Datum arg)
 {
 	pgtls_worker_begin_limited(pgtls_worker_terminate);
-	if (shared != NULL)			/* else another library than the one preloaded */
+	if (shared != NULL)			/* else another library was preloaded */
 		pgtls_watch_run(DatumGetInt32(arg), false);
 	proc_exit(0);
 }

@@ -56,7 +56,7 @@ typedef struct CertInfo
 typedef struct CertDetails
 {
 	char	   *issuer_rfc2253; /* issuer, as CertInfo has the subject */
-	char	   *serial_hex;		/* as the decimal one, lower case, whole bytes */
+	char	   *serial_hex;		/* as the decimal one, lower case, in bytes */
 	char	   *key_usage;		/* list, by the names of openssl.cnf(5); a bit
 								 * without a name is "bit" and its number */
 	char	   *signature_algorithm;	/* ecdsa-with-SHA256 ... */

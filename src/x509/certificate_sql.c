@@ -176,7 +176,7 @@ pg_tls_client_chain(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	X509	   *leaf = client_certificate();
-	STACK_OF(X509) *sent;
+	X509Stack  *sent;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (leaf == NULL)

@@ -181,7 +181,7 @@ radix_sort(KeyedEntry *entries, KeyedEntry *other, int n)
 void
 pgtls_crl_order(X509_CRL *crl, CrlOrder order)
 {
-	STACK_OF(X509_REVOKED) *entries = X509_CRL_get_REVOKED(crl);
+	RevokedStack *entries = X509_CRL_get_REVOKED(crl);
 	int			n = sk_X509_REVOKED_num(entries);
 	KeyedEntry *keyed;
 	KeyedEntry *ordered;
@@ -274,7 +274,7 @@ set_serial(CrlEntry *entry, const ASN1_INTEGER *serial, char *buf)
 {
 	const unsigned char *bytes = ASN1_STRING_get0_data(serial);
 	int			len = ASN1_STRING_length(serial);
-	uint32		parts[FAST_DECIMAL_BYTES / 4] = {0};	/* the last is the least */
+	uint32		parts[FAST_DECIMAL_BYTES / 4] = {0};	/* the least is last */
 	char	   *p = buf + DECIMAL_SIZE;
 	int			first = 0;
 
@@ -338,7 +338,7 @@ pgtls_crl_entries(X509_CRL *crl, CrlEntryCallback callback, void *arg)
 	char	   *issuer;
 	bool		indirect = is_indirect(crl);
 	X509_CRL   *copy = NULL;
-	STACK_OF(X509_REVOKED) *entries;
+	RevokedStack *entries;
 	bool		ok = read_issuer(crl, &issuer);
 
 	/*

@@ -27,7 +27,7 @@ typedef struct CrlInfo
 /* An entry.  Everything belongs to the reader, and ends with the call. */
 typedef struct CrlEntry
 {
-	const char *issuer;			/* of the certificate that is revoked, or NULL */
+	const char *issuer;			/* of the revoked certificate, or NULL */
 	bool		serial_fits;	/* it is serial_value, or else ... */
 	int64		serial_value;
 	const char *serial;			/* decimal; NULL for one of over 1024 bytes */

@@ -22,6 +22,10 @@
 #include "x509/extension.h"
 #include "x509/name.h"
 
+/* as those of base/ossl.h */
+typedef struct stack_st_POLICYQUALINFO QualifierStack;
+typedef struct stack_st_GENERAL_SUBTREE SubtreeStack;
+
 /* A longer key usage, of which nine bits have names, is not taken apart. */
 #define MAX_KEY_USAGE_BYTES	8
 
@@ -128,7 +132,7 @@ print_all_names(BIO *out, void *decoded, bool *first)
 static bool
 print_all_usages(BIO *out, void *decoded, bool *first)
 {
-	STACK_OF(ASN1_OBJECT) *usages = decoded;
+	EXTENDED_KEY_USAGE *usages = decoded;
 
 	for (int i = 0; i < sk_ASN1_OBJECT_num(usages); i++)
 	{
@@ -242,7 +246,7 @@ has_known_qualifiers_only(const CERTIFICATEPOLICIES *policies)
 {
 	for (int i = 0; i < sk_POLICYINFO_num(policies); i++)
 	{
-		const STACK_OF(POLICYQUALINFO) *qualifiers =
+		const QualifierStack *qualifiers =
 			sk_POLICYINFO_value(policies, i)->qualifiers;
 
 		/* none look like an empty list */
@@ -262,7 +266,7 @@ has_known_qualifiers_only(const CERTIFICATEPOLICIES *policies)
 
 /* One of the two lists of name constraints; NULL where it is left out. */
 static bool
-has_plain_subtrees_only(const STACK_OF(GENERAL_SUBTREE) *trees)
+has_plain_subtrees_only(const SubtreeStack *trees)
 {
 	if (trees != NULL && sk_GENERAL_SUBTREE_num(trees) == 0)
 		return false;
@@ -344,11 +348,10 @@ is_printed_whole(int nid, const void *decoded, const ASN1_OCTET_STRING *value)
 			return has_known_qualifiers_only(decoded);
 		case NID_name_constraints:
 			{
-				const NAME_CONSTRAINTS *constraints = decoded;
+				const NAME_CONSTRAINTS *names = decoded;
 
-				return has_plain_subtrees_only(
-											   constraints->permittedSubtrees) &&
-					has_plain_subtrees_only(constraints->excludedSubtrees);
+				return has_plain_subtrees_only(names->permittedSubtrees) &&
+					has_plain_subtrees_only(names->excludedSubtrees);
 			}
 		default:
 			return false;
@@ -384,7 +387,7 @@ is_plain(const unsigned char *p, long len, int depth)
 		int			tag,
 					class;
 		int			ret = ASN1_get_object(&p, &content, &tag, &class, len);
-		bool		text = false;
+		bool		is_text = false;
 
 		if ((ret & 0x80) != 0 || (ret & 0x01) != 0)
 			return false;		/* not valid, or of indefinite length */
@@ -399,14 +402,14 @@ is_plain(const unsigned char *p, long len, int depth)
 				(tag == V_ASN1_OBJECT &&
 				 !is_short_object(start, p + content - start)))
 				return false;
-			text = tag == V_ASN1_UTF8STRING || tag == V_ASN1_GENERALSTRING ||
+			is_text = tag == V_ASN1_UTF8STRING || tag == V_ASN1_GENERALSTRING ||
 				tag == V_ASN1_VISIBLESTRING || tag == V_ASN1_GRAPHICSTRING ||
 				(tag >= V_ASN1_NUMERICSTRING && tag <= V_ASN1_IA5STRING);
 		}
 		else
-			text = depth > 1 && (tag == 1 || tag == 2 || tag == 6);
+			is_text = depth > 1 && (tag == 1 || tag == 2 || tag == 6);
 
-		for (long i = 0; text && i < content;)
+		for (long i = 0; is_text && i < content;)
 		{
 			int			n = pgtls_text_character(p + i, content - i);
 
@@ -427,22 +430,22 @@ is_plain(const unsigned char *p, long len, int depth)
  * ends with in some versions.
  */
 static bool
-print_lines(BIO *out, const char *text, long len)
+print_lines(BIO *out, const char *lines, long len)
 {
-	for (; len > 0 && *text == '\n'; len--)
-		text++;
-	while (len > 0 && text[len - 1] == '\n')
+	for (; len > 0 && *lines == '\n'; len--)
+		lines++;
+	while (len > 0 && lines[len - 1] == '\n')
 		len--;
 	while (len > 0)
 	{
-		const char *end = memchr(text, '\n', len);
-		int			line = end != NULL ? end - text : len;
+		const char *end = memchr(lines, '\n', len);
+		int			line = end != NULL ? end - lines : len;
 
-		if (!pgtls_text_escape(out, text, line, false) ||
+		if (!pgtls_text_escape(out, lines, line, false) ||
 			(end != NULL && BIO_puts(out, "\n") <= 0))
 			return false;
 		line += end != NULL;
-		text += line;
+		lines += line;
 		len -= line;
 	}
 	return true;

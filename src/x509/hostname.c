@@ -105,14 +105,10 @@ pgtls_hostname_matches(X509 *cert, const char *host)
 		int			index =
 			X509_NAME_get_index_by_NID(unconstify(X509_NAME *, subject),
 									   NID_commonName, -1);
+		const X509_NAME_ENTRY *entry = X509_NAME_get_entry(subject, index);
 
-		if (index >= 0)
-			match = match_name(
-							   X509_NAME_ENTRY_get_data(
-														X509_NAME_get_entry(unconstify(X509_NAME *,
-																					   subject),
-																			index)),
-							   host);
+		if (entry != NULL)
+			match = match_name(X509_NAME_ENTRY_get_data(entry), host);
 	}
 	ERR_clear_error();
 	return match == NAME_MATCHES;

@@ -173,10 +173,9 @@ pgtls_name_print_cn(BIO *out, const X509_NAME *name)
 {
 	int			i = X509_NAME_get_index_by_NID(unconstify(X509_NAME *, name),
 											   NID_commonName, -1);
+	const X509_NAME_ENTRY *entry = X509_NAME_get_entry(name, i);
 
-	return i < 0 ||
-		print_string(out, X509_NAME_ENTRY_get_data(
-												   X509_NAME_get_entry(name, i)));
+	return entry == NULL || print_string(out, X509_NAME_ENTRY_get_data(entry));
 }
 
 /* Whether the characters of a string, of several bytes each, are such. */
@@ -341,12 +340,12 @@ char *
 pgtls_name_text(const X509_NAME *name)
 {
 	BIO		   *bio = BIO_new(BIO_s_mem());
-	char	   *text = NULL;
+	char	   *result = NULL;
 
-	if (bio != NULL &&
-		(!pgtls_name_print_slashes(bio, name) || !pgtls_text_take(bio, &text)))
-		text = NULL;
+	if (bio != NULL && (!pgtls_name_print_slashes(bio, name) ||
+						!pgtls_text_take(bio, &result)))
+		result = NULL;
 	BIO_free(bio);
 	ERR_clear_error();
-	return text;
+	return result;
 }

@@ -21,7 +21,7 @@ compare_names(const void *a, const void *b)
  * to be freed.
  */
 bool
-pgtls_nameindex_make(NameIndex *index, STACK_OF(X509_OBJECT) *objects,
+pgtls_nameindex_make(NameIndex *index, ObjectStack *objects,
 					 NameIndexKind kind)
 {
 	int			n = objects != NULL ? sk_X509_OBJECT_num(objects) : 0;

@@ -34,7 +34,7 @@ typedef enum NameIndexKind
 	INDEX_CRLS
 } NameIndexKind;
 
-extern bool pgtls_nameindex_make(NameIndex *index, STACK_OF(X509_OBJECT) *objects,
+extern bool pgtls_nameindex_make(NameIndex *index, ObjectStack *objects,
 								 NameIndexKind kind);
 extern int	pgtls_nameindex_find(const NameIndex *index, const X509_NAME *name,
 								 const NamedObject **first);

@@ -49,7 +49,7 @@ static X509_CRL_METHOD *method = NULL;
 static bool
 has_other_issuers(X509_CRL *crl)
 {
-	STACK_OF(X509_REVOKED) *entries = X509_CRL_get_REVOKED(crl);
+	RevokedStack *entries = X509_CRL_get_REVOKED(crl);
 
 	for (int i = 0; i < sk_X509_REVOKED_num(entries); i++)
 	{
@@ -141,13 +141,12 @@ is_removed(const X509_REVOKED *entry)
 
 /* In the order in which OpenSSL sorts entries. */
 static int
-compare_serial(STACK_OF(X509_REVOKED) *entries, int index,
+compare_serial(RevokedStack *entries, int index,
 			   const ASN1_INTEGER *serial)
 {
-	return ASN1_STRING_cmp(X509_REVOKED_get0_serialNumber(
-														  sk_X509_REVOKED_value(entries,
-																				index)),
-						   serial);
+	const X509_REVOKED *entry = sk_X509_REVOKED_value(entries, index);
+
+	return ASN1_STRING_cmp(X509_REVOKED_get0_serialNumber(entry), serial);
 }
 
 /*
@@ -155,7 +154,7 @@ compare_serial(STACK_OF(X509_REVOKED) *entries, int index,
  * sk_X509_REVOKED_find(), which takes an entry to compare with, that is memory.
  */
 static int
-find_serial(STACK_OF(X509_REVOKED) *entries, const ASN1_INTEGER *serial)
+find_serial(RevokedStack *entries, const ASN1_INTEGER *serial)
 {
 	int			low = 0;
 	int			high = sk_X509_REVOKED_num(entries);
@@ -185,7 +184,7 @@ crl_lookup(X509_CRL *crl, X509_REVOKED **revoked,
 		   PGTLS_CRL_METHOD_CONST X509_NAME *issuer)
 {
 	const CrlData *data = X509_CRL_get_meth_data(crl);
-	STACK_OF(X509_REVOKED) *entries = X509_CRL_get_REVOKED(crl);
+	RevokedStack *entries = X509_CRL_get_REVOKED(crl);
 	X509_REVOKED *entry;
 	int			index;
 
@@ -331,7 +330,7 @@ find_signer(X509_CRL *crl, CrlData *data, const NameIndex *cas)
 int
 pgtls_signature_verify(X509_STORE *store)
 {
-	STACK_OF(X509_OBJECT) *objects;
+	ObjectStack *objects;
 	NameIndex	cas;
 	int			good = 0;
 

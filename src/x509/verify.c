@@ -31,7 +31,7 @@ typedef struct Rules
 {
 	X509_STORE *store;			/* what is trusted, and flags */
 	SSL_CTX    *server;
-	STACK_OF(X509_CRL) *crls;
+	CrlStack   *crls;
 } Rules;
 
 /*
@@ -111,16 +111,16 @@ first_to_come(TimestampTz so_far, const ASN1_TIME *begin, const ASN1_TIME *end,
 static void
 note_candidates(X509_STORE_CTX *ctx, TimestampTz now)
 {
-	STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
+	X509Stack  *chain = X509_STORE_CTX_get0_chain(ctx);
 
 	noted_change = DT_NOEND;
 	ERR_set_mark();
 	for (int i = 0; i < sk_X509_num(chain); i++)
 	{
 		X509	   *cert = sk_X509_value(chain, i);
-		STACK_OF(X509) *certs =
+		X509Stack  *certs =
 			X509_STORE_CTX_get1_certs(ctx, X509_get_issuer_name(cert));
-		STACK_OF(X509_CRL) *crls = NULL;
+		CrlStack   *crls = NULL;
 
 		if (pgtls_verify_checks_crls(X509_STORE_CTX_get0_store(ctx)))
 			crls = X509_STORE_CTX_get1_crls(ctx, X509_get_issuer_name(cert));
@@ -131,13 +131,13 @@ note_candidates(X509_STORE_CTX *ctx, TimestampTz now)
 							  X509_get0_notAfter(sk_X509_value(certs, k)),
 							  now);
 		for (int k = 0; k < sk_X509_CRL_num(crls); k++)
-			noted_change =
-				first_to_come(noted_change,
-							  X509_CRL_get0_lastUpdate(
-													   sk_X509_CRL_value(crls, k)),
-							  X509_CRL_get0_nextUpdate(
-													   sk_X509_CRL_value(crls, k)),
-							  now);
+		{
+			X509_CRL   *crl = sk_X509_CRL_value(crls, k);
+
+			noted_change = first_to_come(noted_change,
+										 X509_CRL_get0_lastUpdate(crl),
+										 X509_CRL_get0_nextUpdate(crl), now);
+		}
 		sk_X509_pop_free(certs, X509_free);
 		sk_X509_CRL_pop_free(crls, X509_CRL_free);
 	}
@@ -234,7 +234,7 @@ pgtls_verify_checks_crls(X509_STORE *store)
 
 /* Fill in what an accepted chain says of its length and its end. */
 static void
-read_accepted_chain(STACK_OF(X509) *chain, X509_STORE *store, Verdict *verdict)
+read_accepted_chain(X509Stack *chain, X509_STORE *store, Verdict *verdict)
 {
 	verdict->known = true;
 	verdict->acceptable = true;
@@ -283,7 +283,7 @@ read_accepted_chain(STACK_OF(X509) *chain, X509_STORE *store, Verdict *verdict)
  * begins or ends.
  */
 static void
-recheck_for_sent(STACK_OF(X509) *sent, TimestampTz now, Verdict *verdict)
+recheck_for_sent(X509Stack *sent, TimestampTz now, Verdict *verdict)
 {
 	for (int i = 0; i < sk_X509_num(sent); i++)
 	{
@@ -304,7 +304,7 @@ recheck_for_sent(STACK_OF(X509) *sent, TimestampTz now, Verdict *verdict)
 TimestampTz
 pgtls_verify_next_change(X509_STORE *store, TimestampTz now)
 {
-	STACK_OF(X509_OBJECT) *objects = pgtls_ossl_store_objects(store);
+	ObjectStack *objects = pgtls_ossl_store_objects(store);
 	TimestampTz next = DT_NOEND;
 
 	if (objects == NULL)
@@ -334,7 +334,7 @@ pgtls_verify_next_change(X509_STORE *store, TimestampTz now)
 void
 pgtls_verify_handshake(SSL *ssl, Verdict *verdict)
 {
-	STACK_OF(X509) *chain = SSL_get0_verified_chain(ssl);
+	X509Stack  *chain = SSL_get0_verified_chain(ssl);
 
 	memset(verdict, 0, sizeof(*verdict));
 	verdict->recheck_at = DT_NOEND;
@@ -414,7 +414,7 @@ is_none_of_rfc5280(X509_STORE_CTX *ctx)
 {
 	int			error = X509_STORE_CTX_get_error(ctx);
 	int			depth = X509_STORE_CTX_get_error_depth(ctx);
-	STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
+	X509Stack  *chain = X509_STORE_CTX_get0_chain(ctx);
 	bool		is_anchor;
 
 	/* only while the chain is complete do these errors arise */
@@ -490,7 +490,7 @@ set_up_as_server(X509_STORE_CTX *ctx, SSL_CTX *server, Pass pass)
  * which are no subject of the RFC.
  */
 static bool
-set_up_by_rfc5280(X509_STORE_CTX *ctx, STACK_OF(X509_CRL) *crls, Pass pass)
+set_up_by_rfc5280(X509_STORE_CTX *ctx, CrlStack *crls, Pass pass)
 {
 	X509_VERIFY_PARAM *param = X509_STORE_CTX_get0_param(ctx);
 	ASN1_OBJECT *any_policy = OBJ_nid2obj(NID_any_policy);
@@ -517,8 +517,8 @@ set_up_by_rfc5280(X509_STORE_CTX *ctx, STACK_OF(X509_CRL) *crls, Pass pass)
  * whatever error OpenSSL made of it.
  */
 static int
-run_verification(const Rules *rules, X509 *leaf, STACK_OF(X509) *sent,
-				 TimestampTz now, Pass pass, int *depth, STACK_OF(X509) **chain)
+run_verification(const Rules *rules, X509 *leaf, X509Stack *sent,
+				 TimestampTz now, Pass pass, int *depth, X509Stack **chain)
 {
 	X509_STORE_CTX *ctx = X509_STORE_CTX_new();
 	X509_VERIFY_PARAM *param;
@@ -576,10 +576,10 @@ done:
  * CRLs that are needed.
  */
 static bool
-reach_verdict(const Rules *rules, X509 *leaf, STACK_OF(X509) *sent,
+reach_verdict(const Rules *rules, X509 *leaf, X509Stack *sent,
 			  TimestampTz now, Verdict *verdict)
 {
-	STACK_OF(X509) *chain = NULL;
+	X509Stack  *chain = NULL;
 	int			error,
 				depth;
 
@@ -640,10 +640,13 @@ done:
  * memory ran out; the verdict is then not known.
  */
 bool
-pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,
+pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, X509Stack *sent,
 				   TimestampTz now, Verdict *verdict)
 {
-	Rules		rules = {.store = SSL_CTX_get_cert_store(ctx), .server = ctx};
+	Rules		rules = {
+		.store = SSL_CTX_get_cert_store(ctx),
+		.server = ctx
+	};
 
 	if (!reach_verdict(&rules, leaf, sent, now, verdict))
 		return false;
@@ -664,7 +667,7 @@ check_all_crls(X509_STORE *store)
 }
 
 static bool
-add_trusted(X509_STORE *store, STACK_OF(X509) *trusted)
+add_trusted(X509_STORE *store, X509Stack *trusted)
 {
 	for (int i = 0; i < sk_X509_num(trusted); i++)
 	{
@@ -682,10 +685,13 @@ add_trusted(X509_STORE *store, STACK_OF(X509) *trusted)
  * CRLs are checked if there are any.
  */
 bool
-pgtls_verify_rfc5280(X509 *leaf, STACK_OF(X509) *sent, STACK_OF(X509) *trusted,
-					 STACK_OF(X509_CRL) *crls, TimestampTz at, Verdict *verdict)
+pgtls_verify_rfc5280(X509 *leaf, X509Stack *sent, X509Stack *trusted,
+					 CrlStack *crls, TimestampTz at, Verdict *verdict)
 {
-	Rules		rules = {.store = X509_STORE_new(), .crls = crls};
+	Rules		rules = {
+		.store = X509_STORE_new(),
+		.crls = crls
+	};
 
 	if (rules.store == damaged_store)
 		damaged_store = NULL;	/* that was another */
@@ -706,7 +712,7 @@ pgtls_verify_rfc5280(X509 *leaf, STACK_OF(X509) *sent, STACK_OF(X509) *trusted,
  * is in force here as it is in be_tls_init().
  */
 SSL_CTX *
-pgtls_verify_make_context(STACK_OF(X509) *trusted, STACK_OF(X509_CRL) *crls)
+pgtls_verify_make_context(X509Stack *trusted, CrlStack *crls)
 {
 	SSL_CTX    *ctx = SSL_CTX_new(TLS_method());
 	X509_STORE *store;

@@ -23,14 +23,14 @@ extern void pgtls_verify_on_handshake(VerifyCallback callback);
 extern void pgtls_verify_watch_store(X509_STORE *store);
 extern void pgtls_verify_handshake(SSL *ssl, Verdict *verdict);
 extern bool pgtls_verify_again(SSL *ssl, TimestampTz now, Verdict *verdict);
-extern bool pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, STACK_OF(X509) *sent,
+extern bool pgtls_verify_chain(SSL_CTX *ctx, X509 *leaf, X509Stack *sent,
 							   TimestampTz now, Verdict *verdict);
-extern bool pgtls_verify_rfc5280(X509 *leaf, STACK_OF(X509) *sent,
-								 STACK_OF(X509) *trusted,
-								 STACK_OF(X509_CRL) *crls, TimestampTz at,
+extern bool pgtls_verify_rfc5280(X509 *leaf, X509Stack *sent,
+								 X509Stack *trusted,
+								 CrlStack *crls, TimestampTz at,
 								 Verdict *verdict);
-extern SSL_CTX *pgtls_verify_make_context(STACK_OF(X509) *trusted,
-										  STACK_OF(X509_CRL) *crls);
+extern SSL_CTX *pgtls_verify_make_context(X509Stack *trusted,
+										  CrlStack *crls);
 extern bool pgtls_verify_checks_crls(X509_STORE *store);
 extern TimestampTz pgtls_verify_next_change(X509_STORE *store, TimestampTz now);
 

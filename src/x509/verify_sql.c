@@ -33,11 +33,11 @@
 typedef struct Path
 {
 	text	   *arguments[4];
-	STACK_OF(X509) *certificate;	/* the first is judged, others were sent */
-	STACK_OF(X509) *intermediates;
-	STACK_OF(X509) *trusted;
-	STACK_OF(X509_CRL) *crls;
-	STACK_OF(X509) *sent;		/* borrowed from the first two */
+	X509Stack  *certificate;	/* the first is judged, others were sent */
+	X509Stack  *intermediates;
+	X509Stack  *trusted;
+	CrlStack   *crls;
+	X509Stack  *sent;			/* borrowed from the first two */
 	SSL_CTX    *context;
 	TimestampTz at;
 	bool		as_server;
@@ -63,7 +63,7 @@ limit_objects(const PemInput *input)
 
 static void
 read_certificates(const Path *path, int arg, const char *name,
-				  STACK_OF(X509) *certs, bool trusted)
+				  X509Stack *certs, bool trusted)
 {
 	PemInput	input;
 	X509	   *cert;
@@ -81,7 +81,7 @@ read_certificates(const Path *path, int arg, const char *name,
 }
 
 static void
-read_crls(const Path *path, int arg, const char *name, STACK_OF(X509_CRL) *crls)
+read_crls(const Path *path, int arg, const char *name, CrlStack *crls)
 {
 	PemInput	input;
 	X509_CRL   *crl;

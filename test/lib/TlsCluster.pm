@@ -63,6 +63,9 @@ a directory in which the results of initdb are kept for the next test.
 The variables of libpq (C<PGHOST> and so on) are removed from the environment,
 and locale and time zone set to C and UTC.
 
+Perl's random numbers are seeded with C<$ENV{PG_TLS_SEED}>, or with a number of
+their own; a test that fails tells which.
+
 =cut
 
 use strict;
@@ -85,6 +88,7 @@ use Time::HiRes qw(sleep time);
 use TlsPKI qw(spew);
 
 our $TIMEOUT = $ENV{PG_TLS_TIMEOUT} // 180;    # seconds, default of all deadlines
+our $SEED = $ENV{PG_TLS_SEED} // int rand 2**31;
 
 my %running;          # weak references to the started clusters
 my %ports;            # taken by this process
@@ -93,6 +97,7 @@ my %pg_config;
 my @crashes;          # what ended by a signal of its own, in words
 my $counter = 0;
 
+srand $SEED;
 delete @ENV{ 'LANGUAGE', grep { /^PG[A-Z]/ } keys %ENV };
 @ENV{qw(LC_ALL TZ)} = qw(C UTC);
 
@@ -113,6 +118,7 @@ END
 		Test::More::diag("not a success: $_") for @crashes;
 		$? ||= 1;    ## no critic (RequireLocalizedPunctuationVars)
 	}
+	Test::More::diag("seed $SEED (PG_TLS_SEED)") if $? || !Test::More->builder->is_passing;
 }
 
 =head1 THE SERVER
@@ -564,6 +570,24 @@ sub row_hash
 	return \%hash;
 }
 
+=head2 $c->refused($why, %opts)
+
+Whether the server refuses a client, and says C<$why> (a regular expression; if
+undefined, that it cannot verify the certificate) in its log.
+
+=cut
+
+sub refused
+{
+	my ($self, $why, %opts) = @_;
+	my $mark = $self->log_mark;
+	my ($rc) = $self->psql('SELECT 1', %opts);
+
+	$why //= qr/could not accept SSL connection: .*verify failed/;
+	# of psql, which has found no connection
+	return $rc == 2 && $self->wait_for_log($why, $mark);
+}
+
 =head2 $c->session(%opts), $c->walsender(%opts)
 
 A client that stays, see L</SESSIONS>.  The latter is a walsender:
@@ -685,6 +709,8 @@ Polls until the query gives that text (or matches the regular expression);
 true, or false with a diagnostic message.  Errors of the query count as no
 match.
 
+Where nobody looks at what they return, these and wait_for_log die instead.
+
 =cut
 
 sub in_time
@@ -726,7 +752,9 @@ sub poll_until
 		sleep $interval;
 		$interval = 2 * $interval < 0.2 ? 2 * $interval : 0.2;
 	}
-	Test::More::diag("waited $timeout s in vain for " . ($opts{what} // 'something'));
+	my $told = "waited $timeout s in vain for " . ($opts{what} // 'something');
+	croak $told unless defined wantarray;
+	Test::More::diag($told);
 	return undef;    ## no critic (ProhibitExplicitReturnUndef): also in a list
 }
 
@@ -747,6 +775,7 @@ sub poll_query
 		what => $what);
 
 	Test::More::diag("last was: $last") unless $found;
+	croak "waited in vain for $what" unless $found || defined wantarray;
 	return $found;
 }
 
@@ -991,14 +1020,14 @@ sub _template
 }
 
 # Below the ports that the system gives to others, and at random, so that two
-# tests at once do not meet.
+# tests at once do not meet, not even with the same seed.
 sub _free_port
 {
 	my @addresses = @_;
 
 	foreach (1 .. 200)
 	{
-		my $port = 12000 + int rand 20000;
+		my $port = 12000 + ($$ * 7919 + int(time * 1e6)) % 20000;
 
 		next if $ports{$port} || grep { !_can_bind($_, $port) } @addresses;
 		$ports{$port} = 1;

@@ -120,7 +120,10 @@ find_context(const char *file)
 static int
 connect_to(int port)
 {
-	struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(port)};
+	struct sockaddr_in addr = {
+		.sin_family = AF_INET,
+		.sin_port = htons(port)
+	};
 	struct timeval limit = {.tv_sec = 60};
 	int			fd = socket(AF_INET, SOCK_STREAM, 0);
 
@@ -230,8 +233,11 @@ run(int port, int keep, const char *name, const char *file, const char *version,
 		printf("%s\tlost\tno connection\t0\t0\t\t0\t0\n", name);
 		goto done;
 	}
-	(void) SSL_set_max_proto_version(ssl, strcmp(version, "1.2") == 0 ? TLS1_2_VERSION : TLS1_3_VERSION);
-	if (write(fd, "\0\0\0\10\4\322\26\57", 8) != 8 || read(fd, &answer, 1) != 1 || answer != 'S')
+	(void) SSL_set_max_proto_version(ssl, strcmp(version, "1.2") == 0 ?
+									 TLS1_2_VERSION :
+									 TLS1_3_VERSION);
+	if (write(fd, "\0\0\0\10\4\322\26\57", 8) != 8 ||
+		read(fd, &answer, 1) != 1 || answer != 'S')
 		strcpy(detail, "no TLS");
 	else
 	{
@@ -250,11 +256,13 @@ run(int port, int keep, const char *name, const char *file, const char *version,
 					outcome = "refused";
 					while (*p != '\0' && *p != 'M')
 						p += strlen((char *) p) + 1;
-					snprintf(detail, sizeof(detail), "%s", *p ? (char *) p + 1 : "");
+					snprintf(detail, sizeof(detail), "%s",
+							 *p ? (char *) p + 1 : "");
 					break;
 				}
 				if (type == 'K')
-					pid = body[0] << 24 | body[1] << 16 | body[2] << 8 | body[3];
+					pid = body[0] << 24 | body[1] << 16 | body[2] << 8 |
+						body[3];
 				if (type == 'Z' || (type == 'R' && !keep))
 				{
 					outcome = "in";
@@ -268,8 +276,10 @@ run(int port, int keep, const char *name, const char *file, const char *version,
 			snprintf(detail, sizeof(detail), "alert %s", alert);
 		}
 		else if (strcmp(outcome, "lost") == 0)
-			snprintf(detail, sizeof(detail), "%s", ERR_reason_error_string(ERR_peek_error()) ?
-					 ERR_reason_error_string(ERR_peek_error()) : "end of file");
+			snprintf(detail, sizeof(detail), "%s",
+					 ERR_reason_error_string(ERR_peek_error()) ?
+					 ERR_reason_error_string(ERR_peek_error()) :
+					 "end of file");
 		if (strcmp(outcome, "in") == 0 && !sent_certificate)
 			strcpy(detail, "without certificate");
 	}
@@ -279,9 +289,12 @@ run(int port, int keep, const char *name, const char *file, const char *version,
 		close(fd);
 		return 0;
 	}
-	printf("%s\t%s\t%s\t%d\t%d\t%s %s\t%d\t%016llx\n", name, outcome, detail, local_port(fd), pid,
-		   SSL_get_version(ssl), SSL_get_cipher_name(ssl),
-		   SSL_get_peer_cert_chain(ssl) ? sk_X509_num(SSL_get_peer_cert_chain(ssl)) : 0, hash);
+	printf("%s\t%s\t%s\t%d\t%d\t%s %s\t%d\t%016llx\n", name, outcome, detail,
+		   local_port(fd), pid, SSL_get_version(ssl), SSL_get_cipher_name(ssl),
+		   SSL_get_peer_cert_chain(ssl) ?
+		   sk_X509_num(SSL_get_peer_cert_chain(ssl)) :
+		   0,
+		   hash);
 
 done:
 	fflush(stdout);
@@ -308,10 +321,12 @@ main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	while (fgets(line, sizeof(line), stdin) != NULL)
 	{
-		if (sscanf(line, "%9s %199s %999s %9s", command, name, file, version) != 4)
+		if (sscanf(line, "%9s %199s %999s %9s", command, name, file,
+				   version) != 4)
 			return 2;
-		for (int pause = 0; !run(atoi(argv[1]), strcmp(command, "keep") == 0, name, file, version,
-								 pause, pause > 1000); pause = 10 * pause + 200)
+		for (int pause = 0; !run(atoi(argv[1]), strcmp(command, "keep") == 0,
+								 name, file, version, pause, pause > 1000);
+			 pause = 10 * pause + 200)
 			;
 	}
 	return 0;

@@ -34,11 +34,11 @@ size_t		LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
 static size_t input_size;
 
 static void
-require(bool condition, const char *what, const char *text)
+require(bool condition, const char *what, const char *shown)
 {
 	if (condition)
 		return;
-	fprintf(stderr, "not so: %s: \"%s\"\n", what, text != NULL ? text : "");
+	fprintf(stderr, "not so: %s: \"%s\"\n", what, shown != NULL ? shown : "");
 	abort();
 }
 
@@ -77,19 +77,21 @@ is_utf8(const unsigned char *s)
 }
 
 static void
-check_text(const char *text, bool lines)
+check_text(const char *shown, bool lines)
 {
-	require(ERR_peek_error() == 0, "the error queue is empty", text);
-	if (text == NULL)
+	require(ERR_peek_error() == 0, "the error queue is empty", shown);
+	if (shown == NULL)
 		return;
-	require(is_utf8((const unsigned char *) text), "valid UTF-8", text);
-	require(strlen(text) <= 16 * input_size + 4096, "bounded", text);
-	for (const unsigned char *s = (const unsigned char *) text; *s != '\0'; s++)
+	require(is_utf8((const unsigned char *) shown), "valid UTF-8", shown);
+	require(strlen(shown) <= 16 * input_size + 4096, "bounded", shown);
+	for (const unsigned char *s = (const unsigned char *) shown; *s != '\0';
+		 s++)
 	{
-		require((*s >= 0x20 && *s != 0x7f) || (lines && *s == PGTLS_LIST_SEPARATOR),
-				"no control character", text);
+		require((*s >= 0x20 && *s != 0x7f) ||
+				(lines && *s == PGTLS_LIST_SEPARATOR),
+				"no control character", shown);
 		require(!(s[0] == 0xc2 && s[1] >= 0x80 && s[1] < 0xa0),
-				"no control character of Latin-1", text);
+				"no control character of Latin-1", shown);
 	}
 
 	/* as texts are cut to fit */
@@ -97,34 +99,37 @@ check_text(const char *text, bool lines)
 	{
 		char		cut[64];
 
-		pgtls_text_cut(cut, size, text);
-		require(strlen(cut) < size && is_utf8((unsigned char *) cut), "cut well", cut);
+		pgtls_text_cut(cut, size, shown);
+		require(strlen(cut) < size && is_utf8((unsigned char *) cut),
+				"cut well", cut);
 	}
 }
 
 /* Whether a text of len bytes is that, once what is escaped is undone. */
 static bool
-is_escaped(const char *text, size_t len, const unsigned char *bytes, size_t n)
+is_escaped(const char *shown, size_t len, const unsigned char *bytes, size_t n)
 {
-	const char *end = text + len;
+	const char *end = shown + len;
 	size_t		i = 0;
 
-	for (; text < end; i++)
+	for (; shown < end; i++)
 	{
-		unsigned int c = (unsigned char) *text++;
+		unsigned int c = (unsigned char) *shown++;
 
-		if (c == '\\' && text < end && *text == '\\')
-			text++;
+		if (c == '\\' && shown < end && *shown == '\\')
+			shown++;
 		else if (c == '\\')
 		{
 			static const char digits[] = "0123456789ABCDEF";
-			const char *high = text < end ? memchr(digits, text[0], 16) : NULL;
-			const char *low = text + 1 < end ? memchr(digits, text[1], 16) : NULL;
+			const char *high = shown < end ? memchr(digits, shown[0], 16) :
+				NULL;
+			const char *low = shown + 1 < end ? memchr(digits, shown[1], 16) :
+				NULL;
 
 			if (high == NULL || low == NULL)
 				return false;
 			c = (high - digits) << 4 | (low - digits);
-			text += 2;
+			shown += 2;
 		}
 		if (i >= n || bytes[i] != c)
 			return false;
@@ -136,30 +141,31 @@ static void
 check_escape(const uint8_t *data, size_t size)
 {
 	BIO		   *bio = BIO_new(BIO_s_mem());
-	char	   *text;
+	char	   *shown;
 	long		len;
 
-	require(pgtls_text_escape(bio, (const char *) data, size, true), "escaped", NULL);
-	len = BIO_get_mem_data(bio, &text);
-	require(is_escaped(text, len, data, size), "can be undone", NULL);
+	require(pgtls_text_escape(bio, (const char *) data, size, true), "escaped",
+			NULL);
+	len = BIO_get_mem_data(bio, &shown);
+	require(is_escaped(shown, len, data, size), "can be undone", NULL);
 	BIO_write(bio, "", 1);
-	(void) BIO_get_mem_data(bio, &text);
-	check_text(text, false);
+	(void) BIO_get_mem_data(bio, &shown);
+	check_text(shown, false);
 	BIO_free(bio);
 }
 
 /* Whether a text of len bytes is a hash sign and those, in hexadecimal. */
 static bool
-is_hex(const char *text, size_t len, const unsigned char *bytes, size_t n)
+is_hex(const char *shown, size_t len, const unsigned char *bytes, size_t n)
 {
-	if (len != 2 * n + 1 || text[0] != '#')
+	if (len != 2 * n + 1 || shown[0] != '#')
 		return false;
 	for (size_t i = 0; i < n; i++)
 	{
 		char		digits[3];
 
 		snprintf(digits, sizeof(digits), "%02X", bytes[i]);
-		if (memcmp(text + 1 + 2 * i, digits, 2) != 0)
+		if (memcmp(shown + 1 + 2 * i, digits, 2) != 0)
 			return false;
 	}
 	return true;
@@ -176,14 +182,17 @@ is_der(X509_EXTENSION *extension)
 
 	if (decoded != NULL)
 	{
-		again = X509V3_EXT_i2d(OBJ_obj2nid(X509_EXTENSION_get_object(extension)), 0, decoded);
+		again =
+			X509V3_EXT_i2d(OBJ_obj2nid(X509_EXTENSION_get_object(extension)),
+						   0, decoded);
 		if (method->it != NULL)
 			ASN1_item_free(decoded, ASN1_ITEM_ptr(method->it));
 		else
 			method->ext_free(decoded);
 	}
 	result = again != NULL &&
-		ASN1_STRING_cmp(X509_EXTENSION_get_data(extension), X509_EXTENSION_get_data(again)) == 0;
+		ASN1_STRING_cmp(X509_EXTENSION_get_data(extension),
+						X509_EXTENSION_get_data(again)) == 0;
 	X509_EXTENSION_free(again);
 	ERR_clear_error();
 	return result;
@@ -191,7 +200,7 @@ is_der(X509_EXTENSION *extension)
 
 /* Whether the text behind the prefix leads back to the name. */
 static bool
-tells_name(const char *text, size_t len, const GENERAL_NAME *name)
+tells_name(const char *shown, size_t len, const GENERAL_NAME *name)
 {
 	const ASN1_STRING *string = name->d.ia5;
 	char	   *copy;
@@ -206,39 +215,48 @@ tells_name(const char *text, size_t len, const GENERAL_NAME *name)
 		case GEN_DNS:
 		case GEN_EMAIL:
 		case GEN_URI:
-			return is_escaped(text, len, ASN1_STRING_get0_data(string), ASN1_STRING_length(string));
+			return is_escaped(shown, len, ASN1_STRING_get0_data(string),
+							  ASN1_STRING_length(string));
 		case GEN_IPADD:
 			n = ASN1_STRING_length(string);
 			if (n != 4 && n != 16)
-				return is_hex(text, len, ASN1_STRING_get0_data(string), n);
-			copy = strndup(text, len);
-			result = inet_pton(n == 4 ? AF_INET : AF_INET6, copy, address) == 1 &&
+				return is_hex(shown, len, ASN1_STRING_get0_data(string), n);
+			copy = strndup(shown, len);
+			result = inet_pton(n == 4 ? AF_INET : AF_INET6, copy, address) ==
+				1 &&
 				memcmp(address, ASN1_STRING_get0_data(string), n) == 0;
 			free(copy);
 			return result;
 		case GEN_RID:
 			/* one that OpenSSL does not print, being too long */
-			if (is_hex(text, len, OBJ_get0_data(name->d.registeredID), OBJ_length(name->d.registeredID)))
+			if (is_hex(shown, len, OBJ_get0_data(name->d.registeredID),
+					   OBJ_length(name->d.registeredID)))
 				return true;
-			copy = strndup(text, len);
+			copy = strndup(shown, len);
 			object = OBJ_txt2obj(copy, 0);
-			result = object != NULL && OBJ_cmp(object, name->d.registeredID) == 0;
+			result = object != NULL &&
+				OBJ_cmp(object, name->d.registeredID) == 0;
 			ASN1_OBJECT_free(object);
 			free(copy);
 			ERR_clear_error();
 			return result;
 		case GEN_DIRNAME:
 			n = i2d_X509_NAME(name->d.directoryName, &der);
-			/* "CN=" is the least of a name that is not empty, and its DER is 30 00 */
-			result = is_hex(text, len, der, n) ||
-				(n == 2 ? len == 0 : len >= 3 && memchr(text, '=', len) != NULL);
+
+			/*
+			 * "CN=" is the least of a name that is not empty, and its DER is
+			 * 30 00
+			 */
+			result = is_hex(shown, len, der, n) ||
+				(n == 2 ? len == 0 :
+				 len >= 3 && memchr(shown, '=', len) != NULL);
 			OPENSSL_free(der);
 			return result;
 		case GEN_OTHERNAME:
-			return len > 2 && memchr(text, ';', len) != NULL;
+			return len > 2 && memchr(shown, ';', len) != NULL;
 		default:
 			n = i2d_GENERAL_NAME(unconstify(GENERAL_NAME *, name), &der);
-			result = is_hex(text, len, der, n);
+			result = is_hex(shown, len, der, n);
 			OPENSSL_free(der);
 			return result;
 	}
@@ -248,7 +266,8 @@ tells_name(const char *text, size_t len, const GENERAL_NAME *name)
 static void
 check_names(X509 *cert, const char *san)
 {
-	static const char *const prefixes[] = {"otherName:", "email:", "DNS:", "x400Name:", "dirName:",
+	static const char *const prefixes[] =
+	{"otherName:", "email:", "DNS:", "x400Name:", "dirName:",
 	"ediPartyName:", "URI:", "IP:", "RID:"};
 	int			index = X509_get_ext_by_NID(cert, NID_subject_alt_name, -1);
 	X509_EXTENSION *extension;
@@ -256,7 +275,8 @@ check_names(X509 *cert, const char *san)
 	const char *line = san;
 
 	require((index < 0) == (san == NULL), "a list where there is one", san);
-	if (index < 0 || X509_get_ext_by_NID(cert, NID_subject_alt_name, index) >= 0)
+	if (index < 0 ||
+		X509_get_ext_by_NID(cert, NID_subject_alt_name, index) >= 0)
 		return;
 	extension = (X509_EXTENSION *) X509_get_ext(cert, index);
 	if (!is_der(extension))
@@ -280,7 +300,8 @@ check_names(X509 *cert, const char *san)
 		if (end == NULL)
 			end = line + strlen(line);
 		require(strncmp(line, prefix, strlen(prefix)) == 0 &&
-				tells_name(line + strlen(prefix), end - line - strlen(prefix), name),
+				tells_name(line + strlen(prefix),
+						   end - line - strlen(prefix), name),
 				"the name itself", san);
 		line = *end != '\0' ? end + 1 : NULL;
 	}
@@ -290,40 +311,45 @@ check_names(X509 *cert, const char *san)
 
 /* What is not shown as bytes is DER, and text is text. */
 static void
-check_value(X509_EXTENSION *extension, const char *text)
+check_value(X509_EXTENSION *extension, const char *shown)
 {
 	const ASN1_OCTET_STRING *value = X509_EXTENSION_get_data(extension);
 	const unsigned char *bytes = ASN1_STRING_get0_data(value);
 	int			len = ASN1_STRING_length(value);
 
-	if (text != NULL && text[0] == '#')
+	if (shown != NULL && shown[0] == '#')
 	{
-		require(is_hex(text, strlen(text), bytes, len), "the bytes", text);
+		require(is_hex(shown, strlen(shown), bytes, len), "the bytes", shown);
 		return;
 	}
-	require(is_der(extension), "an extension that is told whole", text);
+	require(is_der(extension), "an extension that is told whole", shown);
 	/* one of the simplest shape, in case the shape is all that is looked at */
-	if (OBJ_obj2nid(X509_EXTENSION_get_object(extension)) == NID_netscape_comment)
-		require(text == NULL ? len == 2 :
-				len >= (int) strlen(text) &&
-				memcmp(bytes + len - strlen(text), text, strlen(text)) == 0, "the comment", text);
+	if (OBJ_obj2nid(X509_EXTENSION_get_object(extension)) ==
+		NID_netscape_comment)
+		require(shown == NULL ? len == 2 :
+				len >= (int) strlen(shown) &&
+				memcmp(bytes + len - strlen(shown), shown,
+					   strlen(shown)) == 0,
+				"the comment", shown);
 }
 
 static void
 check_name(const X509_NAME *name)
 {
-	char	   *text = pgtls_name_text(name);
+	char	   *shown = pgtls_name_text(name);
 
-	check_text(text, false);
-	OPENSSL_free(text);
+	check_text(shown, false);
+	OPENSSL_free(shown);
 	for (int i = 0; i < X509_NAME_entry_count(name) && i < 20; i++)
 	{
 		const X509_NAME_ENTRY *entry = X509_NAME_get_entry(name, i);
 
-		require(pgtls_name_field(name, X509_NAME_ENTRY_get_object(entry), &text) &&
-				text != NULL, "a value", NULL);
-		check_text(text, false);
-		OPENSSL_free(text);
+		require(pgtls_name_field(name, X509_NAME_ENTRY_get_object(entry),
+								 &shown) &&
+				shown != NULL,
+				"a value", NULL);
+		check_text(shown, false);
+		OPENSSL_free(shown);
 	}
 }
 
@@ -346,19 +372,22 @@ check_certificate(X509 *cert)
 	check_names(cert, info.san);
 	pgtls_certificate_free(&info);
 
-	require(pgtls_certificate_read_details(cert, &details), "has details", NULL);
+	require(pgtls_certificate_read_details(cert, &details), "has details",
+			NULL);
 	check_text(details.issuer_rfc2253, false);
 	check_text(details.serial_hex, false);
 	check_text(details.key_usage, true);
 	check_text(details.signature_algorithm, false);
-	require(details.serial_hex != NULL && details.signature_algorithm != NULL, "all details", NULL);
+	require(details.serial_hex != NULL && details.signature_algorithm != NULL,
+			"all details", NULL);
 	pgtls_certificate_free_details(&details);
 
 	for (int i = 0; i < X509_get_ext_count(cert); i++)
 	{
 		CertExtension extension;
 
-		require(pgtls_extension_read(cert, i, &extension), "an extension", NULL);
+		require(pgtls_extension_read(cert, i, &extension), "an extension",
+				NULL);
 		check_text(extension.oid, false);
 		check_text(extension.name, false);
 		check_text(extension.value, true);
@@ -369,7 +398,8 @@ check_certificate(X509 *cert)
 
 	(void) pgtls_hostname_matches(cert, "localhost");
 	(void) pgtls_hostname_matches(cert, "127.0.0.1");
-	require(!pgtls_hostname_matches(cert, "no such host"), "another host", NULL);
+	require(!pgtls_hostname_matches(cert, "no such host"), "another host",
+			NULL);
 	check_text(NULL, false);
 }
 
@@ -379,7 +409,9 @@ check_entry(const CrlEntry *entry, void *arg)
 	check_text(entry->issuer, false);
 	check_text(entry->serial, false);
 	check_text(entry->reason, false);
-	require(entry->serial_fits || entry->serial != NULL || entry->serial_len > 1024, "a serial number", NULL);
+	require(entry->serial_fits || entry->serial != NULL ||
+			entry->serial_len > 1024,
+			"a serial number", NULL);
 	(*(int *) arg)++;
 	return true;
 }
@@ -498,9 +530,10 @@ put_head(uint8_t *to, uint8_t tag, size_t content)
 static size_t
 mutate(const uint8_t *from, size_t size, uint8_t *to, size_t max, int depth)
 {
-	static const uint8_t tags[] = {0x0c, 0x13, 0x14, 0x16, 0x1c, 0x1e, 0x02, 0x03,
-		0x04, 0x05, 0x06, 0x17, 0x18, 0x30, 0x31, 0x80, 0x81, 0x82, 0x86, 0x87,
-	0x88, 0xa0, 0xa1, 0xa3, 0xa4, 0xa5};
+	static const uint8_t tags[] = {0x0c, 0x13, 0x14, 0x16, 0x1c, 0x1e, 0x02,
+		0x03, 0x04, 0x05, 0x06, 0x17, 0x18, 0x30,
+		0x31, 0x80, 0x81, 0x82, 0x86, 0x87, 0x88,
+	0xa0, 0xa1, 0xa3, 0xa4, 0xa5};
 	size_t		starts[64];
 	size_t		head,
 				content,
@@ -511,7 +544,8 @@ mutate(const uint8_t *from, size_t size, uint8_t *to, size_t max, int depth)
 	size_t		inner_size;
 	uint8_t		tag;
 
-	for (at = 0; at < size && n < 64 && get_value(from + at, size - at, &head, &content);
+	for (at = 0; at < size && n < 64 &&
+		 get_value(from + at, size - at, &head, &content);
 		 at += head + content)
 		starts[n++] = at;
 	if (n == 0 || max < size + 16)
@@ -546,7 +580,8 @@ mutate(const uint8_t *from, size_t size, uint8_t *to, size_t max, int depth)
 	/* its contents, within which there may be others */
 	inner = malloc(max);
 	if ((tag & 0x20) != 0 || (tag == 0x04 && pick(4) != 0))
-		inner_size = mutate(from + at + head, content, inner, max - size + content - 8, depth + 1);
+		inner_size = mutate(from + at + head, content, inner,
+							max - size + content - 8, depth + 1);
 	else
 	{
 		memcpy(inner, from + at + head, content);
@@ -562,7 +597,8 @@ mutate(const uint8_t *from, size_t size, uint8_t *to, size_t max, int depth)
 }
 
 size_t
-LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed)
+LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
+						unsigned int seed)
 {
 	uint8_t    *copy;
 

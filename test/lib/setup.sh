@@ -7,6 +7,8 @@
 #                                sets is_root, major, pg_config
 #   setup_copy                   sets user (who runs servers), tmp, build
 #   setup_monitoring             unpacks what the test of monitoring/ runs
+#   setup_pgindent               sets pgindent, the directory that has it, or
+#                                empty; needs setup_packages and tmp
 #   setup_install [FLAG...]      builds with those compiler flags, and installs,
 #                                what is in $build
 #
@@ -195,6 +197,56 @@ setup_monitoring() {
 	else
 		say "cannot get ${monitoring_packages[*]}"
 	fi
+}
+
+# ------------------------------------------------------------------- pgindent
+
+# It and pg_bsd_indent come with the headers of PostgreSQL 17 and later.  Where
+# they are older: from Debian 13's, and the C library that they need with them.
+pgindent=
+setup_pgindent() {
+	local dir=/var/cache/pg_tls/pgindent new=$tmp/pgindent mirror apt
+
+	for pgindent in ${PG_TLS_PGINDENT:+"$PG_TLS_PGINDENT"} "$("$pg_config" --bindir)" "$dir"; do
+		if "$pgindent/pg_bsd_indent" --version 2>/dev/null | grep -q ' 2\.1\.2 ' &&
+			[ -x "$pgindent/pgindent" ]; then
+			return
+		fi
+	done
+	pgindent=
+	mirror=$(debian_mirror)
+	if [ ! "$is_root" ] || [ ! "$mirror" ] || [ -e /etc/pg_tls-matrix ]; then return; fi
+
+	say 'unpacking pgindent'
+	mkdir -p "$new/apt/lists/partial" "$new/bin" "${dir%/*}"
+	echo "deb $mirror trixie main" >"$new/apt/sources.list"
+	apt=(apt-get -qq -o APT::Sandbox::User=root -o "Dir::Etc::sourcelist=$new/apt/sources.list"
+		-o Dir::Etc::sourceparts=/dev/null -o "Dir::State::lists=$new/apt/lists"
+		-o "Dir::Cache=$new/apt")
+	if (
+		cd "$new" || exit
+		"${apt[@]}" update || exit
+		"${apt[@]}" download postgresql-server-dev-17 libc6 || exit
+		for deb in *.deb; do dpkg-deb -x "$deb" all || exit; done
+		mv all/usr/lib/postgresql/17/bin/pgindent all/usr/lib/*/libc.so.6 bin || exit
+		mv all/usr/lib/postgresql/17/bin/pg_bsd_indent bin/program || exit
+		mv all/usr/lib/*/ld-linux* bin/ld.so || exit
+		cat >bin/pg_bsd_indent <<-'END'
+			#!/bin/sh
+			dir=${0%/*}
+			exec "$dir/ld.so" --library-path "$dir" "$dir/program" "$@"
+		END
+		chmod 755 bin/pg_bsd_indent
+		bin/pg_bsd_indent --version | grep -q ' 2\.1\.2 '
+	); then
+		# Somebody else may have done the same now.
+		mv "$new/bin" "$dir.$$"
+		mv -T "$dir.$$" "$dir" 2>/dev/null || rm -rf "$dir.$$"
+		pgindent=$dir
+	else
+		say 'cannot get pgindent'
+	fi
+	rm -rf "$new"
 }
 
 # ------------------------------------------------------------ build, install

@@ -11,12 +11,15 @@
 #include <openssl/ssl.h>
 #include <openssl/x509_vfy.h>
 
+/* pgindent does not take its own name for a type */
+typedef struct stack_st_X509 X509Stack;
+
 int
 main(int argc, char **argv)
 {
 	SSL_CTX    *ctx = SSL_CTX_new(TLS_server_method());
 	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
-	STACK_OF(X509) *leaves = sk_X509_new_null();
+	X509Stack  *leaves = sk_X509_new_null();
 	BIO		   *bio;
 	X509	   *leaf;
 	X509_CRL   *crl;
@@ -30,12 +33,15 @@ main(int argc, char **argv)
 		(crl = PEM_read_bio_X509_CRL(bio, NULL, NULL, NULL)) == NULL ||
 		!X509_STORE_add_crl(store, crl))
 		return 1;
-	X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
+	X509_STORE_set_flags(store,
+						 X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
 	BIO_free(bio);
 	bio = BIO_new_file(argv[3], "r");
-	while (bio != NULL && (leaf = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL)
+	while (bio != NULL &&
+		   (leaf = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL)
 		sk_X509_push(leaves, leaf);
-	X509_CRL_get0_by_serial(crl, &revoked, X509_get_serialNumber(sk_X509_value(leaves, 0)));
+	X509_CRL_get0_by_serial(crl, &revoked,
+							X509_get_serialNumber(sk_X509_value(leaves, 0)));
 
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	for (int i = 0; i < sk_X509_num(leaves); i++)
@@ -48,6 +54,8 @@ main(int argc, char **argv)
 		X509_STORE_CTX_free(verify);
 	}
 	clock_gettime(CLOCK_MONOTONIC, &end);
-	printf("%d %.1f\n", valid, (end.tv_sec - start.tv_sec) * 1e3 + (end.tv_nsec - start.tv_nsec) / 1e6);
+	printf("%d %.1f\n", valid,
+		   (end.tv_sec - start.tv_sec) * 1e3 +
+		   (end.tv_nsec - start.tv_nsec) / 1e6);
 	return 0;
 }

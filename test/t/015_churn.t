@@ -118,6 +118,7 @@ SKIP:
 		my $c = start('slow', $variant);
 		my ($readings, $rows, $torn, $example, $reader) = churn($c, 100, 4);
 
+		cmp_ok($rows, '>', $readings, "$rows rows, those of clients among them");
 		is($torn, 0, 'no torn row') or diag $example;
 		leftovers_vanish($c, $reader);
 		undef $reader;

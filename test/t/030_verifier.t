@@ -107,8 +107,7 @@ sub story
 			'|t|t', 'the rest of the verdict');
 		is(verdict($other), $good, 'another session is acceptable');
 		is(verdict($without), '||', 'one without certificate has no verdict');
-		my ($rc, undef, $err) = $c->psql('SELECT 1', %conn);
-		isnt($rc, 0, 'a new connection is refused');
+		ok($c->refused(undef, %conn), 'a new connection is refused');
 		is(($c->psql('SELECT 1', cert => $o{other} // 'bystander'))[0], 0, 'the other one is not');
 		ok($victim->alive, 'the session goes on');
 		is($admin->query('SELECT verdicts_pending FROM pg_tls_status'), 0, 'no verdict is pending');
@@ -312,7 +311,7 @@ SKIP:
 		my $attempts = $admin->query('SELECT attempts FROM pg_tls_status');
 		spew("$crls/new", slurp("$dir/revoked.crl"));
 		rename "$crls/new", "$crls/$hash{int}.r0" or die "rename: $!";
-		isnt(($c->psql('SELECT 1', cert => 'victim'))[0], 0, 'a new connection is refused at once');
+		ok($c->refused(undef, cert => 'victim'), 'a new connection is refused at once');
 		becomes($victim, 'f|revoked|revoked', 'at the next look');
 		is(verdict($other), 't|valid|good', 'the other is still valid');
 		is($admin->query('SELECT attempts FROM pg_tls_status'), $attempts, 'nobody has reloaded');

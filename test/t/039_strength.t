@@ -35,13 +35,10 @@ $pki->ca('server_ca521', key => 'ec:P-521', md => 'sha512', @years);
 $pki->cert('server_p521', issuer => 'server_ca521', kind => 'server', key => 'ec:P-521', md => 'sha512', san => ['DNS:localhost'], @years);
 
 # Of the table, so many clients are tried with each list; all with PG_TLS_ALL.
-my $seed = $ENV{PG_TLS_SEED} // int rand 1_000_000;
 my %client = map { my $ca = $_; map { ("$_->[0]_by_$ca->[0]" => [ $_, $ca ]) } @keys } @cas;
 my @all = sort keys %client;
 my %chosen = map { $_ => 1 } $ENV{PG_TLS_ALL} ? @all : qw(p384_by_p256 p384_by_p384 p256_by_p256 ed448_by_ed448 p521_by_p521);
 
-note "seed $seed";
-srand $seed;
 $chosen{ $all[ rand @all ] } = 1 while keys %chosen < 20;
 
 # Some systems make no keys or signatures that are weak.

@@ -24,13 +24,12 @@ my $src = $ENV{PG_TLS_SRC} or plan skip_all => 'PG_TLS_SRC does not name the sou
 # what test/table sets
 my $all = $ENV{PG_TLS_TABLE} // '';    # whole or product
 my $seconds = $ENV{PG_TLS_TABLE_SECONDS} // 100;
-my $seed = $ENV{PG_TLS_TABLE_SEED} // int rand 2**31;
+my $seed = $TlsCluster::SEED;
 my $only = $ENV{PG_TLS_TABLE_ONLY} // '';
 my $only_clients = $ENV{PG_TLS_TABLE_CLIENTS} // '';
 my $AT_LEAST = 4;    # changes
 
-diag "seed $seed (PG_TLS_TABLE_SEED)";
-srand $seed;
+diag "seed $seed";
 
 my $dir = File::Temp->newdir;
 my $files = "$dir/tls";

@@ -20,6 +20,7 @@ $pki->cert($_, issuer => 'root', kind => 'server', subject => "/CN=$_", san => [
   for qw(one two);
 $pki->cert('soon', issuer => 'root', kind => 'server', san => ['DNS:localhost'], not_after => 20 * $DAY);
 $pki->ca('second', not_after => 800 * $DAY);
+$pki->ca($_, subject => "/CN=$_", not_after => 20 * $DAY) for qw(soon_ca soon_too);
 $pki->ca('int', issuer => 'root', not_after => 800 * $DAY);
 $pki->cert('ended', issuer => 'root', kind => 'server', not_before => -10 * $DAY, not_after => -3600);
 $pki->cert('deep', issuer => 'int', kind => 'server', san => ['DNS:localhost'], not_after => 100 * $DAY);
@@ -42,6 +43,19 @@ sub replace
 	spew("$to.new", slurp($from));
 	chmod 0600, "$to.new";
 	rename "$to.new", $to or die "$to: $!";
+	return;
+}
+
+# Two renewals, which the server loads.  That takes the watch longer than it would
+# take to load something a second time.
+sub renew_twice
+{
+	foreach my $name (qw(two one))
+	{
+		replace($pki->chain($name), $c->tls('server.crt'));
+		replace($pki->key($name), $c->tls('server.key'));
+		$c->poll_query('SELECT server_fingerprint FROM pg_tls_status', fingerprint($name), unix => 1);
+	}
 	return;
 }
 
@@ -185,18 +199,24 @@ subtest 'each of the files' => sub {
 		spew("$dir/new", $text);
 		replace("$dir/new", $c->tls($file));
 		ok($c->poll_query("SELECT count(*) FROM pg_tls_files WHERE state = 'changed'", 0, unix => 1), "$file: current");
-		sleep 3;    # a loop would take a second
-		cmp_ok($s->query('SELECT attempts FROM pg_tls_status') - $attempts, '<=', 1, "$file: one reload at most");
+		renew_twice();
+		cmp_ok($s->query('SELECT attempts FROM pg_tls_status') - $attempts - 2, '<=', 1, "$file: one reload at most");
 	}
 
 	# one file for all
-	spew($c->tls('all.pem'), slurp($pki->crt('one')), slurp($pki->crt('root')), slurp($pki->key('one')), slurp($pki->crl_path('root')));
-	chmod 0600, $c->tls('all.pem');
+	my $renew = sub {
+		spew("$dir/new", slurp($pki->crt($_[0])), slurp($pki->crt('root')), slurp($pki->key($_[0])), slurp($pki->crl_path('root')));
+		replace("$dir/new", $c->tls('all.pem'));
+	};
+	$renew->('one');
 	$c->set_conf({ map { $_ => 'tls/all.pem' } qw(ssl_cert_file ssl_key_file ssl_ca_file ssl_crl_file) });
 	is($s->query('SELECT (pg_tls_reload()).ok'), 't', 'all in one file');
 	my $attempts = $s->query('SELECT attempts FROM pg_tls_status');
 	is($s->query(q{SELECT string_agg(state, ',') FROM pg_tls_files}), 'current,current,current,current,unset,unset', 'all in one file: current');
-	sleep 3;
+	my $mark = $c->log_mark;
+	$renew->('two');
+	# ... which is a CA, too, so that the watch only tells of it.
+	$c->wait_for_log(qr/TLS files have changed, but are not reloaded without being asked to/, $mark);
 	is($s->query('SELECT attempts FROM pg_tls_status'), $attempts, 'all in one file: not loaded again');
 	$c->set_conf({ ssl_cert_file => 'tls/server.crt', ssl_key_file => 'tls/server.key', ssl_ca_file => 'tls/ca.crt', ssl_crl_file => undef });
 	replace($pki->chain('one'), $c->tls('server.crt'));
@@ -347,9 +367,18 @@ subtest 'off' => sub {
 	$c->set_conf({ 'pg_tls.watch_files' => 'off' });
 	$c->reload;
 	$c->poll_query('SHOW pg_tls.watch_files', 'off', unix => 1);
-	replace($pki->chain('two'), $c->tls('server.crt'));
-	replace($pki->key('two'), $c->tls('server.key'));
-	sleep 3;    # longer than the monitor waits for a change to settle
+	# Another server, which watches, has the same change later.
+	my $other = TlsCluster->new(name => 'watching', ssl => 1, pki => $pki, server_cert => 'one', ca => "$dir/ca.pem", crl => undef,
+		conf => { 'pg_tls.watch_interval' => '100ms', 'pg_tls.watch_files' => 'reload' });
+	$other->start;
+	$other->query('CREATE EXTENSION pg_tls', unix => 1);
+	foreach my $server ($c, $other)
+	{
+		replace($pki->chain('two'), $server->tls('server.crt'));
+		replace($pki->key('two'), $server->tls('server.key'));
+	}
+	ok($other->poll_query('SELECT server_fingerprint FROM pg_tls_status', fingerprint('two'), unix => 1), 'another server loads it');
+	$other->stop;
 	unlike($c->log_since($mark), qr/TLS files have changed/, 'not told');
 	is($s->query('SELECT server_fingerprint FROM pg_tls_status'), fingerprint('one'), 'not loaded');
 	$c->set_conf({ 'pg_tls.watch_files' => 'reload' });
@@ -383,16 +412,27 @@ subtest 'expiry_warning' => sub {
 		$s->query('SELECT pg_tls_reload()');
 		$c->poll_query(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_tls watch'}, 0, unix => 1);
 	}
-	sleep 2;
-	my @told = $c->log_since($mark) =~ /$warning/g;
-	is(scalar @told, 1, 'told once');
+	# What else ends soon is told by the same worker: then it is done with the rest.
+	my $end_others = sub {
+		my ($ca) = @_;
+
+		$pki->bundle("$dir/new", 'root', $ca);
+		# Where the monitor sees these files before they are loaded, it looks at
+		# them no more: then they are replaced once more.
+		$c->poll_until(sub {
+			replace("$dir/new", $c->tls('ca.crt'));
+			$s->query('SELECT pg_tls_reload()');
+			return $c->log_since($mark) =~ qr/WARNING: .*"\/CN=$ca" ends at/;
+		});
+		return scalar(() = $c->log_since($mark) =~ /$warning/g);
+	};
+
+	is($end_others->('soon_ca'), 1, 'told once');
 	$c->set_conf({ 'pg_tls.expiry_warning' => '10d' });
 	$s->query('SELECT pg_tls_reload()');
 	$c->set_conf({ 'pg_tls.expiry_warning' => '25d' });
 	$s->query('SELECT pg_tls_reload()');
-	sleep 2;
-	@told = $c->log_since($mark) =~ /$warning/g;
-	is(scalar @told, 1, 'still once');
+	is($end_others->('soon_too'), 1, 'still once');
 };
 
 # It has a deadline, and so has its end.

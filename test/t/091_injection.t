@@ -231,7 +231,7 @@ subtest 'the verifier' => sub {
 	$reload->();
 	$inject->off;
 	my $n = $inject->calls;
-	my ($unknown, @refused) = (0);
+	my ($unknown, $hit, @refused) = (0, 0);
 
 	cmp_ok($n, '>', 20, "there are allocations: $n");
 	foreach my $i (chosen($n, $most && max($most, 25)), -1)
@@ -240,12 +240,14 @@ subtest 'the verifier' => sub {
 		$admin->query('SELECT ok FROM pg_tls_reload()');
 		pending_is_judged();
 		$inject->off;
+		$hit++ if $inject->failed;
 		$unknown++ if $admin->query('SELECT count(*) FROM pg_stat_tls WHERE client_certificate AND acceptable IS NULL') > 0;
 		push @refused, $i if $admin->query('SELECT count(*) FROM pg_stat_tls WHERE NOT acceptable') > 0;
 		push @refused, "$i: ended" if grep { !$_->alive } @sessions;
 		last if @refused;
 	}
 	is("@refused", '', "nobody is refused or ended ($unknown verdicts were not known)");
+	cmp_ok($hit, '>', 10, '... with something failing');
 	$reload->();
 	is($admin->query($judged), 't', 'the next reload knows again');
 	is(scalar(grep { $_->alive } @sessions), 3, 'all sessions live');
@@ -263,7 +265,8 @@ subtest 'loads' => sub {
 	my $certificates = sub { return scalar(() = $c->s_client(extra => ['-showcerts']) =~ /BEGIN CERTIFICATE/g) };
 	my $n = count_calls(sub { $reload->(); $c->query('SELECT 1', cert => 'alice') }, who => 'postmaster');
 	my $sent = $certificates->();
-	my (@errors, %inactive, %short, $missed);
+	my (@errors, %inactive, %short);
+	my $hit = 0;
 
 	cmp_ok($n, '>', 5, "there are allocations: $n");
 	foreach my $i (chosen($n, $most && max($most, 30)), -1)
@@ -274,12 +277,13 @@ subtest 'loads' => sub {
 
 		$inject->off;
 		push @errors, "$i: $err" if $rc;
-		$missed++ if !$inject->failed;
+		$hit++ if $inject->failed;
 		$inactive{$i} = 1 if $admin->query('SELECT active FROM pg_tls_status') eq 'f';
 		my $now = $certificates->();
 		$short{$i} = $now if $now != $sent;
 	}
 	is("@errors", '', 'clients connect');
+	cmp_ok($hit, '>', 5, 'with something failing');
 	is_deeply(\%inactive, {}, 'and TLS is never said to be off');
 	is_deeply(\%short, {}, 'clients are sent the same certificates');
 	is($c->pid, $postmaster, 'the postmaster lives');

@@ -593,7 +593,7 @@ checks('a CRL has ended', check_pg_tls_crls => [ 2, qr/CRITICAL/ ], check_pg_tls
 # More clients than there is room for.
 $s->query("CREATE ROLE clear$_ LOGIN") for 1 .. 10;
 $c->query('SELECT 1', user => "clear$_", ssl => 'disable', host => '127.0.0.1') for 1 .. 10;
-isnt($s->query('SELECT client_evictions FROM pg_tls_status'), 0, 'some make room');
+cmp_ok($s->query('SELECT client_evictions FROM pg_tls_status'), '>', 0, 'some make room');
 sees('clients make room', sub { return {
 	'pg_tls_client_evictions_total{}' => $s->query('SELECT client_evictions FROM pg_tls_status'),
 	'pg_tls_certificate_evictions_total{}' => 0 } });

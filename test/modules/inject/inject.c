@@ -43,7 +43,8 @@ enum
 /* Which calls. */
 enum
 {
-	SCOPE_OPENSSL,				/* memory, asked for by pg_tls or by OpenSSL for it */
+	SCOPE_OPENSSL,				/* memory, asked for by pg_tls or by OpenSSL
+								 * for it */
 	SCOPE_ALL,					/* memory, asked for while pg_tls runs */
 	SCOPE_SHM,					/* shm_open(), posix_fallocate() */
 	SCOPE_FORK					/* fork() by the postmaster */
@@ -78,7 +79,7 @@ static Range pg_tls;
 
 /* Variables of the server, NULL elsewhere. */
 static int *postmaster_pid;
-static char **bgworker;			/* MyBgworkerEntry, which begins with its name */
+static char **bgworker;			/* MyBgworkerEntry: it begins with its name */
 static char *in_authentication; /* ClientAuthInProgress */
 static void **client_port;		/* MyProcPort */
 
@@ -101,7 +102,8 @@ look_at_object(struct dl_phdr_info *info, size_t size, void *arg)
 	(void) arg;
 	if (ends_with(name, "/pg_tls.so"))
 		to = &pg_tls;
-	else if (strstr(name, "/libc.so") != NULL || strstr(name, "/libc-2") != NULL)
+	else if (strstr(name, "/libc.so") != NULL ||
+			 strstr(name, "/libc-2") != NULL)
 		to = &libs[0];
 	else if (strstr(name, "/libcrypto.so") != NULL)
 		to = &libs[1];
@@ -129,7 +131,8 @@ look_at_object(struct dl_phdr_info *info, size_t size, void *arg)
 static int
 is_in(const Range *range, void *address)
 {
-	return (uintptr_t) address >= range->start && (uintptr_t) address < range->end;
+	return (uintptr_t) address >= range->start &&
+		(uintptr_t) address < range->end;
 }
 
 /* Whether pg_tls asks for memory, as the scope has it. */
@@ -163,7 +166,8 @@ static int
 is_meant(void)
 {
 	const char *who = control->who;
-	int			is_postmaster = postmaster_pid != NULL && *postmaster_pid == getpid();
+	int			is_postmaster = postmaster_pid != NULL &&
+		*postmaster_pid == getpid();
 
 	if (who[0] == '\0')
 		return 1;
@@ -173,7 +177,8 @@ is_meant(void)
 		return 0;
 	if (bgworker != NULL && *bgworker != NULL)
 		return strcmp(who, *bgworker) == 0;
-	if (client_port == NULL || *client_port == NULL || in_authentication == NULL)
+	if (client_port == NULL || *client_port == NULL ||
+		in_authentication == NULL)
 		return 0;
 	return strcmp(who, *in_authentication ? "login" : "backend") == 0;
 }
@@ -208,7 +213,8 @@ memory_fails(void)
 {
 	int			result;
 
-	if (control == NULL || control->mode == MODE_OFF || control->scope > SCOPE_ALL || busy)
+	if (control == NULL || control->mode == MODE_OFF ||
+		control->scope > SCOPE_ALL || busy)
 		return 0;
 	busy = 1;
 	result = is_meant() && asked_by_pg_tls() && is_chosen();
@@ -221,8 +227,8 @@ memory_fails(void)
 static int
 other_fails(int scope)
 {
-	return control != NULL && control->mode != MODE_OFF && control->scope == scope &&
-		is_meant() && is_chosen();
+	return control != NULL && control->mode != MODE_OFF &&
+		control->scope == scope && is_meant() && is_chosen();
 }
 
 void *
@@ -302,7 +308,8 @@ begin(void)
 	bgworker = dlsym(RTLD_DEFAULT, "MyBgworkerEntry");
 	in_authentication = dlsym(RTLD_DEFAULT, "ClientAuthInProgress");
 	client_port = dlsym(RTLD_DEFAULT, "MyProcPort");
-	map = mmap(NULL, sizeof(Control), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	map =
+		mmap(NULL, sizeof(Control), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
 	if (map != MAP_FAILED)
 		control = map;

@@ -106,7 +106,9 @@ client_authentication(Port *port, int status)
 {
 	if (prev_client_authentication)
 		prev_client_authentication(port, status);
-	pg_atomic_fetch_add_u32(status == STATUS_OK ? &counters->logins : &counters->refused, 1);
+	pg_atomic_fetch_add_u32(status == STATUS_OK ? &counters->logins :
+							&counters->refused,
+							1);
 }
 
 static void

@@ -22,11 +22,12 @@
 
 #define THP_SETTING "/sys/kernel/mm/transparent_hugepage/enabled"
 
+typedef int (*Open) (const char *path, int flags,...);
+
 static int
 open_other(const char *name, const char *path, int flags, mode_t mode)
 {
-	int			(*next) (const char *, int, ...) =
-		(int (*) (const char *, int, ...)) dlsym(RTLD_NEXT, name);
+	Open		next = (Open) dlsym(RTLD_NEXT, name);
 	const char *other = getenv("PG_TLS_SHIM_THP");
 
 	if (other != NULL && strcmp(path, THP_SETTING) == 0)
@@ -64,17 +65,20 @@ open64(const char *path, int flags,...)
 	return open_other("open64", path, flags, mode);
 }
 
+typedef void (*Handler) (void);
+typedef int (*RegisterAtfork) (Handler prepare, Handler parent, Handler child,
+							   void *dso_handle);
+
 /* What pthread_atfork() calls, which is in no shared library. */
-extern int	__register_atfork(void (*prepare) (void), void (*parent) (void),
-							  void (*child) (void), void *dso_handle);
+extern int	__register_atfork(Handler prepare, Handler parent, Handler child,
+							  void *dso_handle);
 
 int
-__register_atfork(void (*prepare) (void), void (*parent) (void),
-				  void (*child) (void), void *dso_handle)
+__register_atfork(Handler prepare, Handler parent, Handler child,
+				  void *dso_handle)
 {
-	int			(*next) (void (*) (void), void (*) (void), void (*) (void), void *) =
-		(int (*) (void (*) (void), void (*) (void), void (*) (void), void *))
-		dlsym(RTLD_NEXT, "__register_atfork");
+	RegisterAtfork next =
+		(RegisterAtfork) dlsym(RTLD_NEXT, "__register_atfork");
 	Dl_info		info;
 
 	if (getenv("PG_TLS_SHIM_ATFORK") != NULL &&
