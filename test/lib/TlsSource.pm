@@ -493,7 +493,7 @@ sub compiler
 {
 	my ($top) = @_;
 	my $config = $ENV{PG_CONFIG} // 'pg_config';
-	my ($cc, $flags) = `make -s -C $top with_llvm=no PG_CONFIG=$config --eval='told: ; \@echo "\$(CC)"; echo "\$(CPPFLAGS)"' told` =~ /\A(.*)\n(.*)\n\z/;
+	my ($cc, $flags) = `make -s -C $top with_llvm=no PG_CONFIG=$config --eval='told: ; \$(info \$(CC)) \$(info \$(CPPFLAGS)) \@:' told` =~ /\A(.*)\n(.*)\n\z/;
 
 	croak 'make does not tell the compiler' unless defined $flags;
 	return ($cc, $flags);
@@ -530,7 +530,7 @@ sub calls
 sub unit
 {
 	my ($copy, $file, $out, $compile) = @_;
-	my %unit = (file => $file, at => {}, static => {}, calls => {}, taken => {});
+	my %unit = (file => $file, at => {}, static => {}, calls => {}, taken => {}, variables => {}, uses => {});
 
 	system('rm', '-rf', $out) == 0 && mkdir $out or die;
 	my $told = `cd $copy && $compile -U_FORTIFY_SOURCE -O0 -w -S -o $out/unit.s -fdump-ipa-cgraph=$out/cgraph -fcallgraph-info src/$file 2>&1`;
@@ -552,21 +552,22 @@ sub unit
 
 	# All symbols, before anything is removed.
 	my ($table) = slurp("$out/cgraph") =~ /^Initial Symbol table:\n(.*?)^(?:Removing|Reclaimed)/ms;
-	my ($symbol, $is_function);
+	my ($symbol, $is_variable);
 
 	foreach (split /\n/, $table // die "no symbols of $file\n")
 	{
 		if (m{\A(\S+)/\d+ \(}) { $symbol = $1 }
-		elsif (/\A +Type: (\w+)/)
-		{
-			$is_function = $1 eq 'function';
-			$unit{defined}{$symbol} = 1 if $is_function && /definition/;
-		}
+		elsif (/\A +Type: /) { $is_variable = /variable definition/ }
+		elsif (/\A +Visibility:.* public\b/) { $unit{variables}{$symbol} = 1 if $is_variable }
 		elsif (/\A +References: (.*)/)
 		{
 			my $list = $1;
 
-			$unit{taken}{$1}{$symbol} = 1 while $list =~ m{(\S+)/\d+ \(addr\)}g;
+			while ($list =~ m{(\S+)/\d+ \((\w+)\)}g)
+			{
+				$unit{uses}{$symbol}{$1} = 1;
+				$unit{taken}{$1}{$symbol} = 1 if $2 eq 'addr';
+			}
 		}
 		elsif (/\A +Calls: (.*)/)
 		{
@@ -588,11 +589,12 @@ use warnings;
 sub new
 {
 	my ($class, $source, @units) = @_;
-	my $self = bless { source => $source, calls => {}, taken => {}, line => {}, sql => {}, called => {} }, $class;
-	my %public;
+	my $self = bless { source => $source, calls => {}, taken => {}, line => {}, called => {}, arrows => {} }, $class;
+	my (%public, %variable);
 
 	foreach my $unit (@units)
 	{
+		$variable{$_} = $unit->{file} foreach keys %{ $unit->{variables} };
 		foreach my $name (keys %{ $unit->{at} })
 		{
 			$public{$name} = "$unit->{at}{$name}[0]:$name" unless $unit->{static}{$name};
@@ -618,11 +620,18 @@ sub new
 				$self->{called}{$callee}{$function} = 1;
 			}
 		}
+		foreach my $name (keys %{ $unit->{uses} })
+		{
+			my $file = $unit->{at}{$name} ? $unit->{at}{$name}[0] : $unit->{file};
+
+			push @{ $self->{arrows}{$file} }, map { $variable{$_} // $node->($_) } keys %{ $unit->{uses}{$name} };
+		}
 		foreach my $name (keys %{ $unit->{taken} })
 		{
 			$self->{taken}{ $node->($name) }{"$unit->{file}:$_"} = 1 for keys %{ $unit->{taken}{$name} };
 		}
 	}
+	$self->{public} = \%public;
 	$self->{functions} = { map { $_ => 1 } grep { m{\A[^/:]+(?:/[^/:]+)*:} } keys %{ $self->{line} } };
 	return $self;
 }
@@ -694,7 +703,7 @@ sub body_lines
 
 =head2 $calls->arrows
 
-Those between modules: who calls whom.
+Those between modules: whose functions or variables one uses.
 
 =cut
 
@@ -703,13 +712,20 @@ sub arrows
 	my ($self) = @_;
 	my %arrows;
 
+	foreach my $from (keys %{ $self->{arrows} })
+	{
+		push @{ $arrows{$from} }, map { s/:.*//r } @{ $self->{arrows}{$from} };
+	}
 	foreach my $from ($self->functions)
 	{
-		my ($file) = $from =~ /\A(.*):/;
-
-		push @{ $arrows{$file} }, map { /\A(.*):/ } grep { $self->{functions}{$_} } keys %{ $self->{calls}{$from} // {} };
+		push @{ $arrows{ $from =~ s/:.*//r } }, map { s/:.*//r } keys %{ $self->{calls}{$from} // {} };
 	}
-	return TlsSource::module_arrows(\%arrows);
+
+	# of our files only
+	my %ours = map { $_ => 1 } $self->{source}->files;
+
+	return TlsSource::module_arrows({ map { my $from = $_; ($from => [ grep { $ours{$_} } @{ $arrows{$from} } ]) }
+		grep { $ours{$_} } keys %arrows });
 }
 
 =head2 $calls->postmaster
@@ -792,6 +808,29 @@ sub wrong_lists
 		next if $name =~ /\APg_magic_func\z|\Apg_finfo_/ || $self->{functions}{"$file:pg_finfo_$name"};
 		push @wrong, "$function is in no list, and no function calls it"
 		  if !@takers && !$self->{called}{$function} && !$self->is_in_macro($name);
+	}
+
+	# What PostgreSQL and OpenSSL call there, as it is given to them there or
+	# before.  (A dry run has hooks of its own, in its worker.)
+	my $giving = $self->reached({}, grep { "@{ $list_of{$_} }" =~ /\A(?:$TlsSource::LISTS[0]|$TlsSource::LISTS[-1])\z/ } keys %list_of);
+
+	foreach my $file ($source->files)
+	{
+		my $code = $source->code($file) =~ s/"(?:[^"\\\n]|\\.)*"/""/gr;
+		my @given;
+
+		push @given, [ $1, $2 ] while $code =~ /\b(emit_log_hook|openssl_tls_init_hook|shmem_startup_hook)\s*=\s*([^;]*)/g;
+		push @given, [ $1, $2 ]
+		  while $code =~ /\b(pthread_atfork|(?:CRYPTO|SSL_CTX|X509|X509_STORE)_get_ex_new_index|X509_CRL_METHOD_new|DefineCustom\w+Variable)\s*\(([^;]*)\)/g;
+		foreach my $given (@given)
+		{
+			my ($to, $what) = @$given;
+
+			push @wrong, map { "$_ is given to $to, and not in the list \"$TlsSource::LISTS[0]\"" }
+			  grep { "@{ $list_of{$_} // [] }" ne $TlsSource::LISTS[0] }
+			  grep { grep { exists $giving->{$_} } keys %{ $self->{taken}{$_} // {} } }
+			  map { ("$file:$_", $self->{public}{$_} // ()) } $what =~ /(\w+)/g;
+		}
 	}
 
 	# What the postmaster hands on runs there, or in backends from their start on.

@@ -46,12 +46,13 @@ foreach my $module (sort keys %$arrows)
 sub first_line { my ($line) = @_; return sub { s/\A/$line\n/ } }
 sub last_line { my ($line) = @_; return sub { $_ .= "$line\n" } }
 
-# What is said of a changed source by one of the methods.
+# What is said of a changed source by one of the methods, and not of this.
 sub found
 {
 	my ($name, $method, $file, $change, @expected) = @_;
+	my %known = map { $_ => 1 } $s->$method;
 
-	is_deeply([ $s->edit($file, $change)->$method ], \@expected, "found: $name");
+	is_deeply([ grep { !$known{$_} } $s->edit($file, $change)->$method ], \@expected, "found: $name");
 }
 
 my ($low_module, $high_module) = map { TlsSource::module($_) } $low, $high;

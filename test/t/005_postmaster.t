@@ -20,9 +20,9 @@ my $postmaster = $calls->postmaster;
 is_deeply([ $calls->wrong_lists ], [], 'what is called by its address or name is in one list');
 is_deeply([ $calls->wrong_postmaster ], [], 'what runs in the postmaster is listed, and nothing else');
 is_deeply([ $calls->wrong_walks ], [], 'the three walks');
-is_deeply([ $s->wrong_arrows($calls->arrows, 'calls') ], [], 'calls point downward, and make no circle');
+is_deeply([ $s->wrong_arrows($calls->arrows, 'uses') ], [], 'calls and variables point downward, and make no circle');
 
-note scalar($calls->functions), ' functions; ', sum0(map { scalar keys %$_ } values %{ $calls->arrows }), ' arrows of calls between modules';
+note scalar($calls->functions), ' functions; ', sum0(map { scalar keys %$_ } values %{ $calls->arrows }), ' arrows between modules, by their functions and variables';
 note scalar(keys %$postmaster), ' functions run in the postmaster; their bodies have ', $calls->body_lines(keys %$postmaster), ' lines';
 foreach my $walk (sort keys %{ $s->walks })
 {
@@ -33,11 +33,12 @@ foreach my $walk (sort keys %{ $s->walks })
 
 # ------------------------------------------------------ what is wrong, is found
 
-# What is said of a changed source by one of the methods.
+# What is said of a changed source by one of the methods, and not of this.
 sub found
 {
 	my ($name, $method, $mutant, @expected) = @_;
-	my @found = $mutant->calls($dir)->$method;
+	my %known = map { $_ => 1 } $calls->$method;
+	my @found = grep { !$known{$_} } $mutant->calls($dir)->$method;
 
 	is_deeply(\@found, \@expected, "found: $name");
 }
@@ -76,8 +77,16 @@ found('one behind a condition that is never true', 'wrong_postmaster',
 	"$home:$stranger runs in the postmaster and is not listed: $inside calls it");
 
 my ($low) = grep { TlsSource::room(s/:.*//r) eq 'base' && /\.c:/ } $calls->functions;
-my @upward = $s->wrong_arrows(doing($low, "$declared $stranger();", 'hooks.c', $defined)->calls($dir)->arrows, 'calls');
-like($upward[0], qr{\Abase/\w+ calls hooks, which is above it\z}, 'found: a call that points upward');
+foreach my $how (
+	[ 'a call', doing($low, "$declared $stranger();", 'hooks.c', $defined) ],
+	[ 'an address', doing($low, "$declared extern int atexit(void (*) (void)); atexit($stranger);", 'hooks.c', $defined) ],
+	[ 'a variable', doing($low, "extern int $stranger; $stranger++;", 'hooks.c', "int $stranger;") ])
+{
+	my ($name, $mutant) = @$how;
+	my @upward = grep { /above/ } $s->wrong_arrows($mutant->calls($dir)->arrows, 'uses');
+
+	is_deeply(\@upward, [ ($low =~ s/\.c:.*//r) . ' uses hooks, which is above it' ], "found: $name that points upward");
+}
 
 # Functions that are called by their address.
 foreach my $how (
@@ -98,6 +107,23 @@ found('a function of a name in no list', 'wrong_lists', $s->edit($home, sub { $_
 found('one that the loader calls', 'wrong_lists',
 	$s->edit($home, sub { $_ .= "static void $stranger(void) __attribute__((constructor));\nstatic void $stranger(void) {}\n" }),
 	"$home:$stranger is in no list, and no function calls it");
+
+# A function of which it is known who calls it.
+foreach my $statement ("emit_log_hook = (void *) $stranger;", "(void) pthread_atfork(NULL, (void *) $stranger, NULL);",
+	"X509_STORE_get_ex_new_index(0, NULL, NULL, NULL, (void *) $stranger);",
+	"X509_CRL_METHOD_new(NULL, NULL,\n\t\t(void *) $stranger, NULL);",
+	"DefineCustomBoolVariable(\"pg_tls.test\", \"A test; no more.\", NULL, NULL, false, 0, 0, NULL, (void *) $stranger, NULL);")
+{
+	my ($callee) = $statement =~ /\A(?:\(void\) )?(\w+)/;
+	my $mutant = $s->edit('hooks.c', sub { $_ .= "static void $stranger(void) {}\nvoid ${stranger}_2(void);\nvoid ${stranger}_2(void) { $statement }\n" })
+	  ->edit('README', sub {
+		s/^In workers:\n/$&\n    hooks.c: $stranger\n/m;
+		s/^At module initialization:\n/$&\n    hooks.c: ${stranger}_2\n/m;
+	});
+
+	found("what is given to $callee in another list", 'wrong_lists', $mutant,
+		"hooks.c:$stranger is given to $callee, and not in the list \"In the postmaster\"");
+}
 
 # Sources of which src/README has more, after a line.
 sub saying
