@@ -153,7 +153,8 @@ sub code
 {
 	my ($self, $file) = @_;
 
-	return $self->{text}{$file} =~ s{/\*.*?\*/}{ join "\n", map { '' } 0 .. ($& =~ tr/\n//) }gesr;
+	return $self->{text}{$file} =~
+	  s{("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|/\*.*?\*/|//[^\n]*}{ $1 // "\n" x ($& =~ tr/\n//) }gesr;
 }
 
 # The path that a name in a directory has, without . and ..
@@ -204,7 +205,8 @@ sub includes
 				my ($found) = grep { exists $self->{text}{$_} }
 				  ($what =~ /\A"/ ? plain_path(room($file), $name) : ()), plain_path('', $name);
 
-				if (!defined $found) { next }
+				push @{ $self->{unclear} }, "$file includes \"$name\", which is no header" if $name !~ /\.h\z/;
+				next unless defined $found;
 				push @{ $includes{$file} }, $found;
 				push @{ $self->{unclear} }, "$file includes \"$name\", which is \"$found\""
 				  if $what ne "\"$found\"";
@@ -351,7 +353,7 @@ sub wrong_tests
 		  if $file ne 'base/compat.h' && $code =~ /\b(?:PG_VERSION_NUM|PG_MAJORVERSION(?:_NUM)?|CATALOG_VERSION_NO)\b/;
 		push @wrong, "$file tests OpenSSL's version"
 		  if $file !~ m{\Abase/ossl\.[ch]\z}
-		  && ($code =~ /\bOPENSSL_VERSION_(?:NUMBER|MAJOR|MINOR|PATCH|PREREQ)\b|\bHAVE_(?:X509|SSL|EVP|ASN1|OSSL)_/
+		  && ($code =~ /\b(?:OPENSSL_VERSION_(?:NUMBER|MAJOR|MINOR|PATCH|PREREQ)|OpenSSL_version_num|OPENSSL_version_(?:major|minor|patch))\b|\bHAVE_(?:X509|SSL|EVP|ASN1|OSSL)_/
 			|| $tests =~ /\b(?:LIBRESSL|OPENSSL_|OSSL_|SSL_|SSL[23]_|TLS[1-9_]|X509|EVP_|ASN1_|NID_)/);
 		push @wrong, "$file declares what is another file's: $_"
 		  foreach $file =~ /\.c\z/ ? $code =~ /^[ \t]*(extern\b[^{;]*;)/mg : ();

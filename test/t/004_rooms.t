@@ -74,6 +74,7 @@ found('what the preprocessor makes up', 'wrong_includes', $low, first_line('#inc
 	"$low includes what only the preprocessor knows: HEADER");
 my $own = $low =~ s/c\z/h/r;
 my $bare = $own =~ s{.*/}{}r;
+found('what is no header', 'wrong_includes', $low, first_line('#include "parts.inc"'), "$low includes \"parts.inc\", which is no header");
 found('a name that does not begin at src/', 'wrong_includes', $low, first_line("#include \"$bare\""),
 	"$low includes \"$bare\", which is \"$own\"");
 
@@ -92,7 +93,7 @@ foreach my $line ('#if PG_VERSION_NUM >= 170000', '#elif PG_MAJORVERSION_NUM < 1
 	found($line, 'wrong_tests', $low, last_line($line), "$low tests PostgreSQL's version");
 }
 foreach my $line ('#if OPENSSL_VERSION_NUMBER >= 0x30000000L', '#if OPENSSL_VERSION_PREREQ(3, 2)', '#ifdef LIBRESSL_VERSION_NUMBER',
-	'#ifndef OPENSSL_NO_EC', '#ifdef SSL_OP_NO_TICKET', '#ifdef X509_V_ERR_CA_BCONS_NOT_CRITICAL')
+	'	if (OpenSSL_version_num() >= 0x30000000L)', '#ifndef OPENSSL_NO_EC', '#ifdef SSL_OP_NO_TICKET', '#ifdef X509_V_ERR_CA_BCONS_NOT_CRITICAL')
 {
 	found($line, 'wrong_tests', 'pg_tls.c', last_line($line), "pg_tls.c tests OpenSSL's version");
 }
