@@ -746,6 +746,39 @@ sub postmaster
 	return { map { $_ => $reached->{$_} } grep { $self->{functions}{$_} } keys %$reached };
 }
 
+=head2 $calls->as_listed(@functions)
+
+Lines for src/README that list them.
+
+=cut
+
+sub as_listed
+{
+	my ($self, @functions) = @_;
+	my (%names, $text);
+
+	foreach (sort @functions)
+	{
+		push @{ $names{$1} }, $2 if /\A(.*):(.*)\z/;
+	}
+	foreach my $file (sort keys %names)
+	{
+		my $line = "    $file:";
+
+		foreach my $name (join(",\n", @{ $names{$file} }) =~ /.+/g)
+		{
+			if (length("$line $name") > 79)
+			{
+				$text .= "$line\n";
+				$line = '       ';
+			}
+			$line .= " $name";
+		}
+		$text .= "$line\n";
+	}
+	return $text // '';
+}
+
 # Is there such a function in the text, if another version than this compiles it?
 sub is_in_text
 {
