@@ -495,7 +495,7 @@ sub compiler
 {
 	my ($top) = @_;
 	my $config = $ENV{PG_CONFIG} // 'pg_config';
-	my ($cc, $flags) = `make -s -C $top with_llvm=no PG_CONFIG=$config --eval='told: ; \$(info \$(CC)) \$(info \$(CPPFLAGS)) \@:' told` =~ /\A(.*)\n(.*)\n\z/;
+	my ($cc, $flags) = `make -s --no-print-directory -C $top with_llvm=no PG_CONFIG=$config --eval='told: ; \$(info \$(CC)) \$(info \$(CPPFLAGS)) \@:' told` =~ /\A(.*)\n(.*)\n\z/;
 
 	croak 'make does not tell the compiler' unless defined $flags;
 	return ($cc, $flags);
