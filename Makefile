@@ -24,6 +24,7 @@ OBJS = \
 	src/client/verifier.o \
 	src/server/crlchange.o \
 	src/server/crldir.o \
+	src/server/difference.o \
 	src/server/fileviews.o \
 	src/server/history.o \
 	src/server/inspect.o \

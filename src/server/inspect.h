@@ -62,7 +62,5 @@ extern bool pgtls_inspect_has_crl(const Inspection *in, const FileItem *ca);
 extern void pgtls_inspect_find_crl_issuer(const Inspection *in, X509_CRL *crl,
 										  bool *has_issuer, bool *verified);
 extern bool pgtls_inspect_is_badly_signed(const Inspection *in, X509_CRL *crl);
-extern char *pgtls_inspect_changed(const Inspection *in, uint64 *contents);
-extern bool pgtls_inspect_holds_less(const Inspection *in);
 
 #endif							/* PGTLS_INSPECT_H */

@@ -42,6 +42,7 @@
 #include "base/worker.h"
 #include "rehearsal/advice.h"
 #include "rehearsal/dryrun.h"
+#include "server/difference.h"
 #include "server/history.h"
 #include "server/inspect.h"
 #include "server/load.h"
@@ -601,10 +602,10 @@ compare_files(bool may_complain, bool may_hold_less)
 		paths[i] = pstrdup(paths[i]);
 	signature = file_signature(paths);
 	in = pgtls_inspect_files();
-	changed = pgtls_inspect_changed(in, &contents);
+	changed = pgtls_difference_find(in, &contents);
 	if (changed == NULL)
 		return OUTCOME_DONE;
-	hold_less = pgtls_inspect_holds_less(in);
+	hold_less = pgtls_difference_holds_less(in);
 	advice = list_concat(pgtls_advice_on_all(in),
 						 pgtls_advice_on_inherited_strength(in));
 	pgtls_dryrun_make(CHECK_FILES, &result);
