@@ -44,9 +44,7 @@
  * ssl_crl_dir, say, would hold the verifier up for ever, and with it all
  * verdicts.
  */
-#ifndef WORKER_LIMIT			/* tests have a shorter one */
 #define WORKER_LIMIT	(10 * USECS_PER_MINUTE)
-#endif
 
 /* So long a command may take to end, in seconds. */
 #define COMMAND_GRACE	5

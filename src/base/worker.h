@@ -49,13 +49,8 @@ extern void pgtls_worker_add_row(Row *row, StringInfo record,
 extern void pgtls_worker_fill(BackgroundWorker *worker, const char *name,
 							  const char *function);
 
-/*
- * What the library is called for the processes that load it: another build
- * of it, for a test, has its own path.
- */
-#ifndef PGTLS_LIBRARY
+/* What the library is called for the processes that load it. */
 #define PGTLS_LIBRARY	"pg_tls"
-#endif
 
 /* For any worker: set by a signal's handler, leave the rest. */
 extern volatile sig_atomic_t pgtls_worker_stop;

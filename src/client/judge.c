@@ -124,9 +124,6 @@ pgtls_judge_sessions(SSL_CTX *context, int64 generation, uint32 crl_changes,
 		Verdict		verdict;
 
 		CHECK_FOR_INTERRUPTS();
-#ifdef PGTLS_TEST_SLOW_JUDGE
-		pg_usleep(300000L);		/* for tests of what happens in between */
-#endif
 		now = GetCurrentTimestamp();
 		last = first + 1;
 		while (last < due && keys[first].chain != PGTLS_NO_CHAIN &&

@@ -572,30 +572,3 @@ pg_tls_session(PG_FUNCTION_ARGS)
 	make_row(&row, info, now, &columns);
 	PG_RETURN_DATUM(pgtls_row_return(&row, fcinfo));
 }
-
-#ifdef PGTLS_TEST
-/*
- * For tests: read the client's certificate, and tell the first error that is
- * left in OpenSSL's queue; NULL for none.
- */
-PG_FUNCTION_INFO_V1(pg_tls_test_error_queue);
-
-Datum
-pg_tls_test_error_queue(PG_FUNCTION_ARGS)
-{
-	CertInfo	c;
-	unsigned long error;
-
-	if (MyProcPort == NULL || MyProcPort->peer == NULL)
-		PG_RETURN_NULL();
-	ERR_clear_error();
-	if (pgtls_certificate_read(MyProcPort->peer, &c))
-		pgtls_certificate_free(&c);
-	error = ERR_get_error();
-	ERR_clear_error();
-	if (error == 0)
-		PG_RETURN_NULL();
-	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%08lX %s", error,
-											  ERR_reason_error_string(error))));
-}
-#endif							/* PGTLS_TEST */

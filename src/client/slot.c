@@ -81,34 +81,6 @@ info_size(const SessionInfo *info)
 	return offsetof(SessionInfo, space) + Min(info->used, TEXT_SPACE);
 }
 
-#if defined(PGTLS_TEST_SLOW_WRITES) || defined(PGTLS_TEST_SLOW_READS)
-/*
- * For the test of the protocol: give the other side every chance to act.  A
- * reader needs longer pauses, in which one session ends and the next begins.
- */
-static void
-copy_slowly(void *to, const void *from, size_t size, long pause_us)
-{
-	for (size_t done = 0; done < size; done += 64)
-	{
-		memcpy((char *) to + done, (const char *) from + done,
-			   Min(64, size - done));
-		pg_usleep(pause_us);
-	}
-}
-#endif
-
-/* The copy inside the write protocol. */
-static void
-copy_info(SessionInfo *to, const SessionInfo *from)
-{
-#ifdef PGTLS_TEST_SLOW_WRITES
-	copy_slowly(to, from, info_size(from), 100);
-#else
-	memcpy(to, from, info_size(from));
-#endif
-}
-
 /* Write this backend's own slot; info NULL empties it. */
 void
 pgtls_slot_write(SessionSlot *slot, const SessionInfo *info)
@@ -118,7 +90,7 @@ pgtls_slot_write(SessionSlot *slot, const SessionInfo *info)
 	(*changecount)++;
 	pg_write_barrier();
 	if (info != NULL)
-		copy_info(&slot->info, info);
+		memcpy(&slot->info, info, info_size(info));
 	else
 		slot->info.pid = 0;
 	pg_write_barrier();
@@ -138,28 +110,14 @@ pgtls_slot_read(int number, SessionInfo *info)
 	for (int i = 0; i < READ_ATTEMPTS; i++)
 	{
 		uint32		before = *changecount;
-		bool		torn;
 
 		pg_read_barrier();
 		if (((volatile SessionInfo *) &slot->info)->pid == 0)
 			return false;
-#ifdef PGTLS_TEST_SLOW_READS
-		copy_slowly(info, &slot->info, offsetof(SessionInfo, space), 1000);
-		copy_slowly(info->space, slot->info.space, Min(info->used, TEXT_SPACE),
-					1000);
-#else
 		memcpy(info, &slot->info, offsetof(SessionInfo, space));
 		memcpy(info->space, slot->info.space, Min(info->used, TEXT_SPACE));
-#endif
 		pg_read_barrier();
-		torn = (before & 1) != 0 || *changecount != before;
-#ifdef PGTLS_TEST_UNPROTECTED
-		torn = false;
-#endif
-#ifdef PGTLS_TEST_UNCOMPARED
-		torn = (before & 1) != 0;
-#endif
-		if (!torn)
+		if ((before & 1) == 0 && *changecount == before)
 		{
 			info->used = Min(info->used, TEXT_SPACE);
 			return info->pid != 0;

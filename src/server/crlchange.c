@@ -52,9 +52,7 @@
 #define SETTLE_TIME		(500 * INT64CONST(1000))
 
 /* ... and before somebody is refused by it who was accepted. */
-#ifndef REFUSAL_TIME			/* tests have others */
 #define REFUSAL_TIME	(10 * USECS_PER_SEC)
-#endif
 
 /* So often the verifier looks before it takes what there is. */
 #define MAX_LOOKS		10
@@ -63,9 +61,7 @@
 #define MAX_WAIT		USECS_PER_MINUTE
 
 /* How often all are judged if a directory cannot be listed. */
-#ifndef UNLISTED_INTERVAL
 #define UNLISTED_INTERVAL	(30 * USECS_PER_SEC)
-#endif
 
 /* What the monitor has seen.  Times are those of pgtls_uptime(). */
 typedef struct CrlDirView

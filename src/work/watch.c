@@ -48,11 +48,6 @@
 #include "server/load.h"
 #include "work/watch.h"
 
-/* Tests have shorter hours. */
-#ifndef PGTLS_TEST_HOUR
-#define PGTLS_TEST_HOUR	USECS_PER_HOUR
-#endif
-
 /* So long the files have to stay as they are before they are read. */
 #define SETTLE_TIME		USECS_PER_SEC
 
@@ -63,24 +58,24 @@
 #define LESS_TIME		30		/* seconds */
 
 /* How often the ends of what is loaded are looked at. */
-#define EXPIRY_INTERVAL	PGTLS_TEST_HOUR
+#define EXPIRY_INTERVAL	USECS_PER_HOUR
 
 /*
  * What was told of changed files is told again after a day.  So much is
  * remembered, and more is not told within an hour.
  */
-#define REPEAT_INTERVAL	(24 * PGTLS_TEST_HOUR)
+#define REPEAT_INTERVAL	(24 * USECS_PER_HOUR)
 #define NUM_TOLD		64
-#define TOLD_INTERVAL	PGTLS_TEST_HOUR
+#define TOLD_INTERVAL	USECS_PER_HOUR
 
 /*
  * What ends is told again after a day, a little less since that is looked at
  * each hour.  So many lines in a day are about one thing each.  Others stand
  * for several: one each hour, again a little less.
  */
-#define ENDS_INTERVAL	(24 * PGTLS_TEST_HOUR - PGTLS_TEST_HOUR / 2)
+#define ENDS_INTERVAL	(24 * USECS_PER_HOUR - USECS_PER_HOUR / 2)
 #define ENDS_LINES		10
-#define MORE_INTERVAL	(PGTLS_TEST_HOUR - PGTLS_TEST_HOUR / 6)
+#define MORE_INTERVAL	(USECS_PER_HOUR - USECS_PER_HOUR / 6)
 #define MAX_ENDS		8192	/* remembered; others are told each hour */
 
 /* What cannot be loaded is tried again after this time, and then less often. */
@@ -88,9 +83,7 @@
 #define MAX_RETRIES		5		/* doublings of that */
 
 /* So long the command for the passphrase may take, in seconds. */
-#ifndef COMMAND_LIMIT			/* tests have a shorter one */
 #define COMMAND_LIMIT	60
-#endif
 
 /* Tasks of the worker, to be combined. */
 #define TASK_COMPARE	0x01	/* compare files with what is loaded */

@@ -2,44 +2,51 @@ package TlsBuild;
 
 =head1 NAME
 
-TlsBuild - pg_tls built with other options, beside the installed one
+TlsBuild - pg_tls, changed and built beside the installed one
 
 =head1 SYNOPSIS
 
-	my $variant = TlsBuild->new("$dir/slow", '-DPGTLS_TEST', '-DPGTLS_TEST_SLOW_WRITES');
+	my $variant = TlsBuild->new("$dir/slow", 'slow_judge', WORKER_LIMIT => 2000000);
 	my $c = TlsCluster->new(preload => $variant->library, ...);
 	$c->start;
 	$variant->create($c);     # instead of CREATE EXTENSION
 
 =head1 DESCRIPTION
 
-The macros for tests:
+The sources know nothing of tests.  A copy of them is changed, and built: it
+gets another value for a constant, or one of these changes.  If the sources no
+longer have what is to be changed, the build fails, and the change has to be
+written anew.
 
 =over
 
-=item PGTLS_TEST
+=item chains
 
 brings the SQL function pg_tls_test_chains(), which checks the arena of sent
-certificates and tells what it holds; and pg_tls_test_error_queue(), which reads
-the client's certificate and tells the error that OpenSSL still knows of.
+certificates and tells what it holds (F<test/modules/checks/chains.c>).
 
-=item PGTLS_TEST_SLOW_WRITES, PGTLS_TEST_SLOW_READS
+=item error_queue
+
+brings pg_tls_test_error_queue(), which reads the client's certificate and tells
+the error that OpenSSL still knows of (F<test/modules/checks/error_queue.c>).
+
+=item slow_writes, slow_reads
 
 make a backend write its slot, or read any, in many small steps.
 
-=item PGTLS_TEST_SLOW_JUDGE
+=item slow_judge
 
 makes whoever judges sessions wait before each certificate.
 
-=item PGTLS_TEST_HOUR=MICROSECONDS
+=item short_hours
 
-how long an hour is where the watch looks at ends, and limits what it logs.
+makes an hour a second where the watch looks at ends, and limits what it logs.
 
-=item PGTLS_TEST_UNPROTECTED
+=item unprotected
 
 makes readers ignore the change count of slots.
 
-=item PGTLS_TEST_UNCOMPARED
+=item uncompared
 
 makes readers look at it before they copy, but not afterwards.
 
@@ -55,7 +62,7 @@ use warnings;
 use Carp qw(croak);
 use File::Path qw(make_path);
 
-use TlsPKI qw(slurp);
+use TlsPKI qw(slurp spew);
 
 =head2 TlsBuild->available
 
@@ -65,29 +72,102 @@ Whether there are sources to build.
 
 sub available { return defined $ENV{PG_TLS_SRC} && -d "$ENV{PG_TLS_SRC}/src" }
 
-=head2 TlsBuild->new($dir, @options)
+# Each is for a file, and has to change it.
+my $copy_slowly = <<'END';
+/*
+ * Give the other side every chance to act.  A reader needs longer pauses, in
+ * which one session ends and the next begins.
+ */
+static void
+copy_slowly(void *to, const void *from, size_t size, long pause_us)
+{
+	for (size_t done = 0; done < size; done += 64)
+	{
+		memcpy((char *) to + done, (const char *) from + done,
+			   Min(64, size - done));
+		pg_usleep(pause_us);
+	}
+}
 
-Builds in C<$dir>, with these options for the compiler, and C<$ENV{PG_TLS_COPT}>.
+END
+my $is_whole = qr/\(before & 1\) == 0 && \*changecount == before/;
+my %changes = (
+	chains => [ 'client/chain.c', \&append ],
+	error_queue => [ 'client/session.c', \&append ],
+	slow_writes => [ 'client/slot.c',
+		sub { s{^(?=/\* Write this backend's own slot)}{$copy_slowly}m && s{memcpy(\(&slot->info, info, info_size\(info\))\)}{copy_slowly$1, 100)} } ],
+	slow_reads => [ 'client/slot.c',
+		sub { s{^(?=/\* Write this backend's own slot)}{$copy_slowly}m && 2 == s{memcpy(\(info(?:->space)?, .*)\);}{copy_slowly$1, 1000);}g } ],
+	slow_judge => [ 'client/judge.c', sub { s{(?=\t\tnow = GetCurrentTimestamp\(\);\n\t\tlast = first \+ 1;)}{\t\tpg_usleep(300000L);\n} } ],
+	short_hours => [ 'work/watch.c', sub { s{\bUSECS_PER_HOUR\b}{USECS_PER_SEC}g } ],
+	unprotected => [ 'client/slot.c', sub { s{$is_whole}{(before | 1) != 0} } ],
+	uncompared => [ 'client/slot.c', sub { s{$is_whole}{(before & 1) == 0} } ]);
+
+# What is in test/modules/checks, behind the file that it is for.
+sub append
+{
+	my ($name) = @_;
+	my $check = slurp("$ENV{PG_TLS_SRC}/test/modules/checks/$name.c");
+
+	return $check =~ s/^#include "client\/\w+\.c"\n//m && ($_ .= $check);
+}
+
+=head2 TlsBuild->new($dir, @changes)
+
+Builds in C<$dir>, with C<$ENV{PG_TLS_COPT}>.  The changes are the names of such,
+and pairs of a constant and its value.
 
 =cut
 
 sub new
 {
-	my ($class, $dir, @options) = @_;
+	my ($class, $dir, @changes) = @_;
 	my $self = bless { dir => $dir }, $class;
 	my $config = $ENV{PG_CONFIG} // 'pg_config';
-	# Its workers are to load this library, too.
-	my @copt = (@options, $ENV{PG_TLS_COPT} // '', qq{-DPGTLS_LIBRARY=\\"$dir/pg_tls\\"});
+	my $copt = $ENV{PG_TLS_COPT} // '';
 
 	make_path($dir);
 	system('cp', '-r', (map { "$ENV{PG_TLS_SRC}/$_" } qw(Makefile pg_tls.control src)), $dir) == 0
 	  or croak 'cannot copy the sources';
 
+	# Its workers are to load this library, too.
+	_set_constant($dir, PGTLS_LIBRARY => qq{"$dir/pg_tls"});
+	while (defined(my $change = shift @changes))
+	{
+		if ($change =~ /^[A-Z]/)
+		{
+			_set_constant($dir, $change, shift @changes);
+			next;
+		}
+		my ($file, $code) = @{ $changes{$change} // croak "there is no change $change" };
+
+		local $_ = slurp("$dir/src/$file");
+		$code->($change) or croak "cannot change $file: $change";
+		spew("$dir/src/$file", $_);
+	}
+
 	my $out = `make -s -C $dir clean with_llvm=no PG_CONFIG=$config 2>&1`
-	  . `make -s -C $dir pg_tls.so with_llvm=no PG_CONFIG=$config COPT='@copt' 2>&1`;
+	  . `make -s -C $dir pg_tls.so with_llvm=no PG_CONFIG=$config COPT='$copt' 2>&1`;
 
 	-f "$dir/pg_tls.so" or croak "cannot build: $out";
 	return $self;
+}
+
+sub _set_constant
+{
+	my ($dir, $name, $value) = @_;
+	my $found = 0;
+
+	foreach my $file (glob "$dir/src/*.[ch] $dir/src/*/*.[ch]")
+	{
+		my $text = slurp($file);
+
+		next unless $text =~ s/^(#define $name[ \t]+)(?:\(.*\)|"[^"]*"|\S+)/$1$value/m;
+		spew($file, $text);
+		$found++;
+	}
+	croak "there are $found constants $name" if $found != 1;
+	return;
 }
 
 =head2 $variant->library

@@ -35,6 +35,10 @@ my ($rc, $out) = format_files();
 is($rc, 0, 'the layout of all files') or diag $out;
 is($out, '', 'nothing to tell');
 
+# What only tests need is in a changed copy (TlsBuild.pm).
+$out = `grep -rnE '^[[:space:]]*#[[:space:]]*(if|elif|define).*TEST' $src/src`;
+is($out, '', 'the sources know nothing of tests');
+
 # A file as it should be, and ways to spoil it.
 my $good = <<'END';
 #include "postgres.h"

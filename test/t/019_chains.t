@@ -19,7 +19,7 @@ my $pki = TlsPKI->default_set("$dir/pki");
 
 chmod 0755, $dir;
 
-my $variant = TlsBuild->new("$dir/build", '-DPGTLS_TEST');
+my $variant = TlsBuild->new("$dir/build", 'chains');
 my $c = TlsCluster->new(ssl => 1, pki => $pki, preload => $variant->library,
 	conf => { 'pg_tls.chain_memory' => '64kB' });
 

@@ -191,7 +191,7 @@ subtest "the issuer's DN is as long" => sub {
 # connection.  Without preloading, each call reads the certificate anew.
 subtest 'the connection goes on' => sub {
 	my $unloaded = TlsCluster->new(name => 'unloaded', ssl => 1, pki => $pki, preload => '');
-	my $variant = TlsBuild->available ? TlsBuild->new("$dir/build", '-DPGTLS_TEST') : undef;
+	my $variant = TlsBuild->available ? TlsBuild->new("$dir/build", 'error_queue') : undef;
 	my $big = 'SELECT (SELECT client_fingerprint FROM pg_tls_session()),'
 	  . " repeat('x', 1000000) FROM generate_series(1, 2)";
 

@@ -65,7 +65,7 @@ sub verifiers
 	return grep { $children{$_} =~ /pg_tls verifier/ } keys %children;
 }
 
-my $slow = TlsBuild->new("$dir/slow", '-DPGTLS_TEST', '-DPGTLS_TEST_SLOW_JUDGE');
+my $slow = TlsBuild->new("$dir/slow", 'slow_judge');
 
 subtest 'killed in the middle' => sub {
 	my $c = cluster($slow);
@@ -136,7 +136,7 @@ subtest 'slots that are reused in between' => sub {
 # started it has gone.
 subtest 'stuck' => sub {
 	plan skip_all => 'ssl_crl_dir came with PostgreSQL 14' if TlsCluster->pg_version < 14;
-	my $c = cluster(TlsBuild->new("$dir/impatient", '-DPGTLS_TEST', '-DWORKER_LIMIT=2000000'));
+	my $c = cluster(TlsBuild->new("$dir/impatient", WORKER_LIMIT => 2000000));
 	my $crls = $c->datadir . '/crls';
 	my ($hash) = `openssl crl -hash -noout -in '@{[ $pki->crl_path('root') ]}'` =~ /^(\w+)$/;
 
@@ -173,7 +173,7 @@ subtest 'stuck' => sub {
 
 # With the terminating verifier and clients that come and go, as fast as they
 # can; those whose certificate is good never notice anything.
-my $plain = TlsBuild->new("$dir/plain", '-DPGTLS_TEST');
+my $plain = TlsBuild->new("$dir/plain");
 
 subtest 'clients that come and go' => sub {
 	my $c = cluster($plain, conf => { 'pg_tls.invalid_sessions' => 'terminate' });

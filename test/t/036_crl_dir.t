@@ -109,8 +109,8 @@ spew("$dir/ca.pem", slurp($pki->crt('root')), slurp($pki->crt('third')));
 my ($quick, $slow);
 if (TlsBuild->available)
 {
-	$quick = TlsBuild->new("$dir/quick", '-DPGTLS_TEST', '-DREFUSAL_TIME=1000000', '-DUNLISTED_INTERVAL=2000000');
-	$slow = TlsBuild->new("$dir/slow", '-DPGTLS_TEST', '-DREFUSAL_TIME=300000000', '-DPGTLS_TEST_SLOW_JUDGE');
+	$quick = TlsBuild->new("$dir/quick", REFUSAL_TIME => 1000000, UNLISTED_INTERVAL => 2000000);
+	$slow = TlsBuild->new("$dir/slow", 'slow_judge', REFUSAL_TIME => 300000000);
 }
 start('table', $quick);
 

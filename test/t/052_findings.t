@@ -445,7 +445,7 @@ SKIP:
 	conf({ ssl_min_protocol_version => undef, ssl_ciphers => undef });
   SKIP:
 	{
-		skip 'this OpenSSL does no TLS 1.1', 1 if !$row;
+		skip 'this OpenSSL does no TLS 1.1', 1 if !$row && `openssl version` !~ /^OpenSSL (?:1|3\.0)\./;
 
 		finds('an old version', [ 'tls_version_seen', 'warning', 'postgres', qr/^role "postgres" has connected with TLSv1.1 \(sessions: 1\), the last time at / ]);
 		$s->query('SELECT pg_stat_tls_reset()');
@@ -460,7 +460,7 @@ SKIP:
 	my ($rc) = $c->psql('SELECT 1', cert => 'weak', user => 'bob', host => '127.0.0.1', env => { OPENSSL_CONF => "$dir/openssl.cnf" });
   SKIP:
 	{
-		skip 'no such client', 1 if $rc;
+		skip 'this OpenSSL has no client with so short a key', 1 if $rc && `openssl version` !~ /^OpenSSL (?:1|3\.0)\./;
 
 		finds('a weak client', ['weak_key', 'warning', '/CN=weak', qr/client certificate .*, used by role "bob", has a weak key, RSA-1024/]);
 		$s->query('SELECT pg_stat_tls_reset()');

@@ -438,7 +438,7 @@ subtest 'expiry_warning' => sub {
 # It has a deadline, and so has its end.
 subtest 'a passphrase command that hangs for long' => sub {
 	plan skip_all => 'there are no sources' unless TlsBuild->available;
-	my $variant = TlsBuild->new("$dir/impatient", '-DCOMMAND_LIMIT=2');
+	my $variant = TlsBuild->new("$dir/impatient", COMMAND_LIMIT => 2);
 	my $h = TlsCluster->new(name => 'hangs', ssl => 1, pki => $pki, server_cert => 'one', ca => "$dir/ca.pem", crl => undef,
 		preload => $variant->library, conf => { 'pg_tls.watch_interval' => '100ms', ssl_passphrase_command_supports_reload => 'on' });
 	my %sleeps = (obeys => "exec sleep 7654323$$", ignores => "trap '' TERM; sleep 7654324$$; echo x");

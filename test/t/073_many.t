@@ -187,7 +187,7 @@ sub lines_in_a_day
 {
 	my @soon = map { $_->{crt} } $pki->many_cas(300, subject => 'soon', not_after => 20 * $DAY);
 	my @later = map { $_->{crt} } $pki->many_cas(300, subject => 'later', not_after => 10 * $DAY);
-	my $variant = TlsBuild->new("$dir/hours", '-DPGTLS_TEST_HOUR=1000000');
+	my $variant = TlsBuild->new("$dir/hours", 'short_hours');
 	my $c = TlsCluster->new(name => 'hours', preload => $variant->library, ssl => 1, pki => $pki,
 		ca => $pki->crt('root'), crl => undef, conf => { 'pg_tls.watch_interval' => '100ms', 'pg_tls.watch_files' => 'off' });
 	# each day has one line for nearly all, after ten
