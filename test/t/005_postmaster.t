@@ -32,6 +32,27 @@ foreach my $walk (sort keys %{ $s->walks })
 	note "$walk: passes ", scalar(@files), ' files: ', join ', ', @files;
 }
 
+# To record a load is one thing, and to prepare what was loaded another: that is
+# done before a fork, and nowhere else.
+sub preparing
+{
+	my ($graph) = @_;
+	my $source = $graph->{source};
+	my %not_made = (%{ $source->not_made }, 'server/load.c:pgtls_load_before_fork -> server/load.c:prepare_loaded' => '');
+	my $roots = $source->listed($source->parts('What Others Call')->{'In the postmaster'});
+	my $recording = $graph->reached(\%not_made, grep { !/:(?:verify_nothing|compare_names|crl_\w+)\z/ } sort keys %$roots);
+
+	return $recording unless wantarray;
+	return map { "$_ is called by $recording->{$_}" }
+	  grep { exists $recording->{$_} } map { "server/prepare.c:$_" } qw(pgtls_prepare_context pgtls_prepare_forget);
+}
+
+is_deeply([ preparing($calls) ], [], 'what records a load prepares nothing');
+my @recording = grep { exists $postmaster->{$_} } keys %{ scalar preparing($calls) };
+my @loads = grep { m{^server/(?:load|history)\.c:} } @recording;
+note scalar(@recording), ' of them do not prepare, of ', $calls->body_lines(@recording), ' lines; those of load.c and history.c have ',
+  $calls->body_lines(@loads);
+
 # ------------------------------------------------------ what is wrong, is found
 
 # What is said of a changed source by one of the methods, and not of this.
@@ -76,6 +97,9 @@ found('one by way of a static function of a listed name', 'wrong_postmaster',
 found('one behind a condition that is never true', 'wrong_postmaster',
 	doing($inside, "$declared volatile int never = 0; if (never) $stranger();", $home, $defined),
 	"$home:$stranger runs in the postmaster and is not listed: $inside calls it");
+
+is_deeply([ preparing(doing('server/load.c:commit_pending', '(void) pgtls_prepare_context(NULL, false);')->calls($dir)) ],
+	['server/prepare.c:pgtls_prepare_context is called by server/load.c:commit_pending'], 'found: what records a load prepares it');
 
 my ($low) = grep { TlsSource::room(s/:.*//r) eq 'base' && /\.c:/ } $calls->functions;
 foreach my $how (
