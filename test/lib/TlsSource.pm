@@ -333,7 +333,8 @@ sub wrong_files
 		push @wrong, "$file is not in the map" unless exists $map->{files}{$file};
 		push @wrong, "$file has $lines lines, which are more than $MAX_LINES" if $lines > $MAX_LINES;
 	}
-	push @wrong, map { "$_ is in the map and does not exist" } grep { !exists $self->{text}{$_} } sort keys %{ $map->{files} };
+	push @wrong, map { "$_ is in the map and does not exist" }
+	  grep { !exists $self->{text}{$_} } sort keys %{ $map->{files} };
 	push @wrong, map { "the room $_ is in the map and is empty" } grep { !$rooms{$_} } sort keys %{ $map->{rank} };
 	push @wrong, map { "the room $_ is not in the map" } grep { !exists $map->{rank}{$_} } sort keys %rooms;
 	return @wrong;
@@ -353,7 +354,9 @@ sub wrong_tests
 		  if $file ne 'base/compat.h' && $code =~ /\b(?:PG_VERSION_NUM|PG_MAJORVERSION(?:_NUM)?|CATALOG_VERSION_NO)\b/;
 		push @wrong, "$file tests OpenSSL's version"
 		  if $file !~ m{\Abase/ossl\.[ch]\z}
-		  && ($code =~ /\b(?:OPENSSL_VERSION_(?:NUMBER|MAJOR|MINOR|PATCH|PREREQ)|OpenSSL_version_num|OPENSSL_version_(?:major|minor|patch))\b|\bHAVE_(?:X509|SSL|EVP|ASN1|OSSL)_/
+		  && ($code =~ /\bOPENSSL_VERSION_(?:NUMBER|MAJOR|MINOR|PATCH|PREREQ)\b/
+			|| $code =~ /\b(?:OpenSSL_version_num|OPENSSL_version_(?:major|minor|patch))\b/
+			|| $code =~ /\bHAVE_(?:X509|SSL|EVP|ASN1|OSSL)_/
 			|| $tests =~ /\b(?:LIBRESSL|OPENSSL_|OSSL_|SSL_|SSL[23]_|TLS[1-9_]|X509|EVP_|ASN1_|NID_)/);
 		push @wrong, "$file declares what is another file's: $_"
 		  foreach $file =~ /\.c\z/ ? $code =~ /^[ \t]*(extern\b[^{;]*;)/mg : ();
@@ -495,7 +498,9 @@ sub compiler
 {
 	my ($top) = @_;
 	my $config = $ENV{PG_CONFIG} // 'pg_config';
-	my ($cc, $flags) = `make -s --no-print-directory -C $top with_llvm=no PG_CONFIG=$config --eval='told: ; \$(info \$(CC)) \$(info \$(CPPFLAGS)) \@:' told` =~ /\A(.*)\n(.*)\n\z/;
+	my $make = "make -s --no-print-directory -C $top with_llvm=no PG_CONFIG=$config";
+	my $told = `$make --eval='told: ; \$(info \$(CC)) \$(info \$(CPPFLAGS)) \@:' told`;
+	my ($cc, $flags) = $told =~ /\A(.*)\n(.*)\n\z/;
 
 	croak 'make does not tell the compiler' unless defined $flags;
 	return ($cc, $flags);
@@ -535,7 +540,8 @@ sub unit
 	my %unit = (file => $file, at => {}, static => {}, calls => {}, taken => {}, variables => {}, uses => {});
 
 	system('rm', '-rf', $out) == 0 && mkdir $out or die;
-	my $told = `cd $copy && $compile -U_FORTIFY_SOURCE -O0 -w -S -o $out/unit.s -fdump-ipa-cgraph=$out/cgraph -fcallgraph-info src/$file 2>&1`;
+	my $options = "-U_FORTIFY_SOURCE -O0 -w -S -o $out/unit.s -fdump-ipa-cgraph=$out/cgraph -fcallgraph-info";
+	my $told = `cd $copy && $compile $options src/$file 2>&1`;
 	die "$file does not compile:\n$told" if $? != 0;
 
 	# Where they are: node: { title: "T" label: "NAME\nFILE:LINE:COLUMN" }, and
@@ -847,7 +853,9 @@ sub wrong_lists
 
 	# What PostgreSQL and OpenSSL call there, as it is given to them there or
 	# before.  (A dry run has hooks of its own, in its worker.)
-	my $giving = $self->reached({}, grep { "@{ $list_of{$_} }" =~ /\A(?:$TlsSource::LISTS[0]|$TlsSource::LISTS[-1])\z/ } keys %list_of);
+	my $lists = join '|', @TlsSource::LISTS[ 0, -1 ];
+	my $callers = 'pthread_atfork|X509_CRL_METHOD_new|DefineCustom\w+Variable';
+	my $giving = $self->reached({}, grep { "@{ $list_of{$_} }" =~ /\A(?:$lists)\z/ } keys %list_of);
 
 	foreach my $file ($source->files)
 	{
@@ -856,7 +864,7 @@ sub wrong_lists
 
 		push @given, [ $1, $2 ] while $code =~ /\b(emit_log_hook|openssl_tls_init_hook|shmem_startup_hook)\s*=\s*([^;]*)/g;
 		push @given, [ $1, $2 ]
-		  while $code =~ /\b(pthread_atfork|(?:CRYPTO|SSL_CTX|X509|X509_STORE)_get_ex_new_index|X509_CRL_METHOD_new|DefineCustom\w+Variable)\s*\(([^;]*)\)/g;
+		  while $code =~ /\b((?:CRYPTO|SSL_CTX|X509|X509_STORE)_get_ex_new_index|$callers)\s*\(([^;]*)\)/g;
 		foreach my $given (@given)
 		{
 			my ($to, $what) = @$given;

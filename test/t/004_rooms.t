@@ -40,7 +40,8 @@ foreach my $module (sort keys %$arrows)
 	last if defined $to;
 	next unless defined $s->text("$module.h");
 	$from = $module;
-	($to) = grep { TlsSource::room($_) eq TlsSource::room($module) && defined $s->text("$_.c") } sort keys %{ $arrows->{$module} };
+	($to) = grep { TlsSource::room($_) eq TlsSource::room($module) && defined $s->text("$_.c") }
+	  sort keys %{ $arrows->{$module} };
 }
 
 sub first_line { my ($line) = @_; return sub { s/\A/$line\n/ } }
@@ -74,11 +75,13 @@ found('what the preprocessor makes up', 'wrong_includes', $low, first_line('#inc
 	"$low includes what only the preprocessor knows: HEADER");
 my $own = $low =~ s/c\z/h/r;
 my $bare = $own =~ s{.*/}{}r;
-found('what is no header', 'wrong_includes', $low, first_line('#include "parts.inc"'), "$low includes \"parts.inc\", which is no header");
+found('what is no header', 'wrong_includes', $low, first_line('#include "parts.inc"'),
+	"$low includes \"parts.inc\", which is no header");
 found('a name that does not begin at src/', 'wrong_includes', $low, first_line("#include \"$bare\""),
 	"$low includes \"$bare\", which is \"$own\"");
 
-found('a new file', 'wrong_files', "$rooms[-1]/stranger.c", sub { $_ = "/* */\n" }, "$rooms[-1]/stranger.c is not in the map");
+found('a new file', 'wrong_files', "$rooms[-1]/stranger.c", sub { $_ = "/* */\n" },
+	"$rooms[-1]/stranger.c is not in the map");
 found('a new room', 'wrong_files', 'cellar/stranger.c', sub { $_ = "/* */\n" },
 	'cellar/stranger.c is not in the map', 'the room cellar is not in the map');
 found('a file that is gone', 'wrong_files', $low, sub { undef $_ }, "$low is in the map and does not exist");
@@ -92,8 +95,9 @@ foreach my $line ('#if PG_VERSION_NUM >= 170000', '#elif PG_MAJORVERSION_NUM < 1
 {
 	found($line, 'wrong_tests', $low, last_line($line), "$low tests PostgreSQL's version");
 }
-foreach my $line ('#if OPENSSL_VERSION_NUMBER >= 0x30000000L', '#if OPENSSL_VERSION_PREREQ(3, 2)', '#ifdef LIBRESSL_VERSION_NUMBER',
-	'	if (OpenSSL_version_num() >= 0x30000000L)', '#ifndef OPENSSL_NO_EC', '#ifdef SSL_OP_NO_TICKET', '#ifdef X509_V_ERR_CA_BCONS_NOT_CRITICAL')
+foreach my $line ('#if OPENSSL_VERSION_NUMBER >= 0x30000000L', '#if OPENSSL_VERSION_PREREQ(3, 2)',
+	'#ifdef LIBRESSL_VERSION_NUMBER', '	if (OpenSSL_version_num() >= 0x30000000L)', '#ifndef OPENSSL_NO_EC',
+	'#ifdef SSL_OP_NO_TICKET', '#ifdef X509_V_ERR_CA_BCONS_NOT_CRITICAL')
 {
 	found($line, 'wrong_tests', 'pg_tls.c', last_line($line), "pg_tls.c tests OpenSSL's version");
 }

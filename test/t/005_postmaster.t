@@ -23,8 +23,10 @@ is_deeply([ $calls->wrong_postmaster ], [], 'what runs in the postmaster is list
 is_deeply([ $calls->wrong_walks ], [], 'the three walks');
 is_deeply([ $s->wrong_arrows($calls->arrows, 'uses') ], [], 'calls and variables point downward, and make no circle');
 
-note scalar($calls->functions), ' functions; ', sum0(map { scalar keys %$_ } values %{ $calls->arrows }), ' arrows between modules, by their functions and variables';
-note scalar(keys %$postmaster), ' functions run in the postmaster; their bodies have ', $calls->body_lines(keys %$postmaster), ' lines';
+note scalar($calls->functions), ' functions; ', sum0(map { scalar keys %$_ } values %{ $calls->arrows }),
+  ' arrows between modules, by their functions and variables';
+note scalar(keys %$postmaster), ' functions run in the postmaster; their bodies have ',
+  $calls->body_lines(keys %$postmaster), ' lines';
 foreach my $walk (sort keys %{ $s->walks })
 {
 	my @files = $calls->walk_files($walk);
@@ -79,7 +81,8 @@ sub doing
 
 # One that runs in the postmaster, and one that does not.
 my ($inside) = grep { $postmaster->{$_} && /\.c:/ } sort keys %$postmaster;
-my ($outside) = grep { !exists $postmaster->{$_} && !$calls->{taken}{$_} && $calls->{called}{$_} && /\.c:/ } $calls->functions;
+my ($outside) = grep { !exists $postmaster->{$_} && !$calls->{taken}{$_} && $calls->{called}{$_} && /\.c:/ }
+  $calls->functions;
 my ($home) = $inside =~ /\A(.*):/;
 my $stranger = 'pgtls_test_stranger';
 my $declared = "extern void $stranger(void);";
@@ -114,34 +117,37 @@ foreach my $how (
 }
 
 # Functions that are called by their address.
+my $giving = "$declared extern int atexit(void (*) (void)); atexit($stranger);";
+my $comparing = "$declared static void (*hook) (void); if (hook == $stranger) return;";
+my $table = "static void $stranger(void) {}\nvoid (*const ${stranger}_table[]) (void) = {$stranger};\n";
+
 foreach my $how (
-	[ 'a callback', doing($inside, "$declared extern int atexit(void (*) (void)); atexit($stranger);", $home, $defined), $home, $inside ],
-	[ 'one of another file', doing($outside, "$declared extern int atexit(void (*) (void)); atexit($stranger);", $home, $defined),
-		$home, $outside ],
-	[ 'a function that is compared with a hook', doing($outside, "$declared static void (*hook) (void); if (hook == $stranger) return;",
-			$home, $defined), $home, $outside ],
-	[ 'one in a table', $s->edit($home, sub { $_ .= "static void $stranger(void) {}\nvoid (*const ${stranger}_table[]) (void) = {$stranger};\n" }),
-		$home, "$home:${stranger}_table" ])
+	[ 'a callback', doing($inside, $giving, $home, $defined), $home, $inside ],
+	[ 'one of another file', doing($outside, $giving, $home, $defined), $home, $outside ],
+	[ 'a function that is compared with a hook', doing($outside, $comparing, $home, $defined), $home, $outside ],
+	[ 'one in a table', $s->edit($home, sub { $_ .= $table }), $home, "$home:${stranger}_table" ])
 {
 	my ($name, $mutant, $file, $taker) = @$how;
 
-	found("$name in no list", 'wrong_lists', $mutant, "$file:$stranger is in no list, and its address is taken: by $taker");
+	found("$name in no list", 'wrong_lists', $mutant,
+		"$file:$stranger is in no list, and its address is taken: by $taker");
 }
 found('a function of a name in no list', 'wrong_lists', $s->edit($home, sub { $_ .= "$defined\n" }),
 	"$home:$stranger is in no list, and no function calls it");
 found('one that the loader calls', 'wrong_lists',
-	$s->edit($home, sub { $_ .= "static void $stranger(void) __attribute__((constructor));\nstatic void $stranger(void) {}\n" }),
+	$s->edit($home, sub { $_ .= "static void __attribute__((constructor)) $stranger(void) {}\n" }),
 	"$home:$stranger is in no list, and no function calls it");
 
 # A function of which it is known who calls it.
 foreach my $statement ("emit_log_hook = (void *) $stranger;", "(void) pthread_atfork(NULL, (void *) $stranger, NULL);",
 	"X509_STORE_get_ex_new_index(0, NULL, NULL, NULL, (void *) $stranger);",
 	"X509_CRL_METHOD_new(NULL, NULL,\n\t\t(void *) $stranger, NULL);",
-	"DefineCustomBoolVariable(\"pg_tls.test\", \"A test; no more.\", NULL, NULL, false, 0, 0, NULL, (void *) $stranger, NULL);")
+	"DefineCustomBoolVariable(\"pg_tls.test\", \"A test; no more.\", NULL, NULL, false,"
+	  . " 0, 0, NULL, (void *) $stranger, NULL);")
 {
 	my ($callee) = $statement =~ /\A(?:\(void\) )?(\w+)/;
-	my $mutant = $s->edit('hooks.c', sub { $_ .= "static void $stranger(void) {}\nvoid ${stranger}_2(void);\nvoid ${stranger}_2(void) { $statement }\n" })
-	  ->edit('README', sub {
+	my $more = "static void $stranger(void) {}\nvoid ${stranger}_2(void) { $statement }\n";
+	my $mutant = $s->edit('hooks.c', sub { $_ .= $more })->edit('README', sub {
 		s/^In workers:\n/$&\n    hooks.c: $stranger\n/m;
 		s/^At module initialization:\n/$&\n    hooks.c: ${stranger}_2\n/m;
 	});
@@ -150,12 +156,12 @@ foreach my $statement ("emit_log_hook = (void *) $stranger;", "(void) pthread_at
 		"hooks.c:$stranger is given to $callee, and not in the list \"In the postmaster\"");
 }
 
-# Sources of which src/README has more, after a line.
+# Sources of which src/README has more, after a line that may be a title.
 sub saying
 {
 	my ($line, $more) = @_;
 
-	return $s->edit('README', sub { s/^\Q$line\E\n/$&$more/m });
+	return $s->edit('README', sub { s/^\Q$line\E\n(?:-+\n)?/$&$more/m });
 }
 
 my ($callback) = grep { $calls->{taken}{$_} } sort keys %$postmaster;
@@ -165,19 +171,22 @@ my ($worker_file, $worker_name) = split /:/, $worker;
 
 found('a list entry of what does not exist', 'wrong_lists', saying('In a backend:', "\n    $home: $stranger\n"),
 	"$home:$stranger is in a list and does not exist");
-found('one of what is called by its name alone', 'wrong_lists', saying('In a backend:', "\n    $outside_file: $outside_name\n"),
+found('one of what is called by its name alone', 'wrong_lists',
+	saying('In a backend:', "\n    $outside_file: $outside_name\n"),
 	"$outside is in a list, and its address is not taken");
 found('one in two lists', 'wrong_lists', saying('In a backend:', "\n" . ($callback =~ s/\A(.*):/    $1: /r) . "\n"),
 	"$callback is in several lists: In the postmaster, In a backend");
-found('no entry for a worker', 'wrong_lists', $s->edit('README', sub { s/^( +\Q$worker_file\E: [^:]*?)\b$worker_name\b,?/$1/m }),
+found('no entry for a worker', 'wrong_lists',
+	$s->edit('README', sub { s/^( +\Q$worker_file\E: [^:]*?)\b$worker_name\b,?/$1/m }),
 	"$worker is in no list, and no function calls it");
-found('a stale entry', 'wrong_postmaster', $s->edit('README', sub { s/^What Runs in the Postmaster\n-+\n/$&\n    $outside_file: $outside_name\n/m }),
+found('a stale entry', 'wrong_postmaster', saying('What Runs in the Postmaster', "\n    $outside_file: $outside_name\n"),
 	"$outside is listed and does not run in the postmaster");
-found('an entry of what does not exist', 'wrong_postmaster', $s->edit('README', sub { s/^What Runs in the Postmaster\n-+\n/$&\n    $home: $stranger\n/m }),
+found('an entry of what does not exist', 'wrong_postmaster', saying('What Runs in the Postmaster', "\n    $home: $stranger\n"),
 	"$home:$stranger is listed and does not exist");
 
 # What raises errors or waits.
-found('memory that may not be there', 'wrong_postmaster', doing($inside, 'extern void *palloc0(unsigned long); (void) palloc0(1);'),
+found('memory that may not be there', 'wrong_postmaster',
+	doing($inside, 'extern void *palloc0(unsigned long); (void) palloc0(1);'),
 	"the postmaster has the call $inside -> palloc0");
 found('an exception that is none', 'wrong_postmaster', saying('Except that:', "\n    $inside -> LWLockAcquire\n"),
 	"the postmaster has no call $inside -> LWLockAcquire");
@@ -187,20 +196,25 @@ my ($not_made) = sort keys %{ $s->not_made };
 my $what = $s->not_made->{$not_made};
 
 found('a condition that is gone', 'wrong_postmaster',
-	$s->edit('README', sub { s/^( +)(\S+) ->\s+(\S+)\n( +if )\Q$what\E$/"$2 -> $3" eq $not_made ? "$1$2 -> $3\n$4Mars == Venus" : $&/gem }),
+	$s->edit('README', sub {
+		s/^( +(\S+) ->\s+(\S+)\n +if )\Q$what\E$/"$2 -> $3" eq $not_made ? "$1Mars == Venus" : $&/gem;
+	}),
 	"nothing keeps $not_made from being made: there is no Mars == Venus");
 found('a call that there is not', 'wrong_postmaster',
-	$s->edit('README', sub { s/^What Does Not\n-+\n/$&\n    $inside -> $outside\n        if MyProcPort\n/m }),
+	saying('What Does Not', "\n    $inside -> $outside\n        if MyProcPort\n"),
 	"the postmaster has no call $inside -> $outside");
 
 # The walks.
 my ($walk) = sort keys %{ $s->walks };
 
-found('a step that does not exist', 'wrong_walks', saying("$walk:", "\n    $home:$stranger\n"), "$walk: $home:$stranger does not exist");
-found('a step that nothing leads to', 'wrong_walks', saying("$walk:", "\n    $outside\n"), "$walk: no file before $outside calls it");
+found('a step that does not exist', 'wrong_walks', saying("$walk:", "\n    $home:$stranger\n"),
+	"$walk: $home:$stranger does not exist");
+found('a step that nothing leads to', 'wrong_walks', saying("$walk:", "\n    $outside\n"),
+	"$walk: no file before $outside calls it");
 my @gone = grep { TlsSource::room($_) eq 'client' } $calls->walk_files($walk);
 my @detour = $s->edit('README', sub { s/^( +)\Q$gone[0]\E:\w+$/$1(left out)/gm })->calls($dir)->wrong_walks;
-ok((grep { /\A\Q$walk\E: \S+ leads to \Q$gone[0]\E:\w+, which is not on the way\z/ } @detour), 'found: a file that is left out')
+ok((grep { /\A\Q$walk\E: \S+ leads to \Q$gone[0]\E:\w+, which is not on the way\z/ } @detour),
+	'found: a file that is left out')
   or diag explain \@detour;
 
 done_testing();
