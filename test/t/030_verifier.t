@@ -116,7 +116,7 @@ sub story
 		$c->set_conf({ 'pg_tls.invalid_sessions' => 'terminate' });
 		$admin->query('SELECT pg_reload_conf()');
 		ok($c->poll_until(sub { verdict($victim) eq '' }), 'pg_tls.invalid_sessions = terminate ends it');
-		(undef, undef, $err) = $victim->try_query('SELECT 1');
+		my (undef, undef, $err) = $victim->try_query('SELECT 1');
 		like($err, qr/FATAL:  terminating connection due to administrator command\nDETAIL:  The client certificate is no longer acceptable: /,
 			'the client is told');
 		like($err =~ s/.*no longer acceptable: //sr, $o{error}, 'why');
