@@ -519,7 +519,9 @@ is($s->query(q{SELECT proconfig FROM pg_proc WHERE proname = 'pg_tls_hba_rules'}
 $c->set_hba(@hba, 'hostssl all all all ldap ldapserver=x ldapbasedn=y ldapbinddn=z ldapbindpasswd=secret');
 unlike($c->query('SELECT r::text FROM pg_tls_hba_rules() r', unix => 1, user => 'watcher'), qr/secret/, 'and keeps passwords to itself');
 
-# Another role's functions and operators in the extension's schema.
+# Another role's functions and operators in the extension's schema, which would be
+# called for such a finding.
+$c->set_hba(@hba, 'host all all all scram-sha-256');
 $c->query(<<'END', unix => 1, dbname => 'template1');
 CREATE TABLE public.trap (who text);
 CREATE SCHEMA hostile;
@@ -534,6 +536,7 @@ CREATE EXTENSION pg_tls SCHEMA hostile;
 SELECT * FROM hostile.pg_tls_findings;
 END
 is($c->query('SELECT count(*) FROM public.trap', unix => 1, dbname => 'template1'), 0, 'are not called');
+is($c->query(q{SELECT count(*) FROM hostile.pg_tls_findings WHERE code = 'hba_clear_text'}, unix => 1, dbname => 'template1'), 1, '... though there is a finding');
 is($c->query(q{SELECT count(*) FROM hostile.pg_tls_findings WHERE problem = 'all is well'}, unix => 1, dbname => 'template1'), 0, 'nor believed');
 
 # Without a free worker slot.
