@@ -37,14 +37,15 @@ CREATE FUNCTION pg_stat_tls(
     OUT chain_length integer,
     OUT acceptable boolean,
     OUT chain_status text,
-    OUT chain_error text,
+    OUT verify_error text,
+    OUT verify_depth integer,
     OUT crl_status text,
     OUT valid_until timestamptz,
     OUT checked_at timestamptz,
     OUT config_generation bigint
 )
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pg_stat_tls'
+AS 'MODULE_PATHNAME', 'pg_stat_tls_1_0'
 LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 100;
 
 COMMENT ON FUNCTION pg_stat_tls() IS
@@ -115,8 +116,10 @@ COMMENT ON COLUMN pg_stat_tls.acceptable IS
 'the server would accept the client''s certificate now; NULL without a certificate, or where it is not known';
 COMMENT ON COLUMN pg_stat_tls.chain_status IS
 'the chain by itself: valid, expired, not_yet_valid, revoked, untrusted, invalid or not_checked';
-COMMENT ON COLUMN pg_stat_tls.chain_error IS
-'why the certificate is not acceptable, and how far from it in the chain';
+COMMENT ON COLUMN pg_stat_tls.verify_error IS
+'why the certificate is not acceptable, by OpenSSL';
+COMMENT ON COLUMN pg_stat_tls.verify_depth IS
+'how far the certificate at fault is from the client''s in the chain';
 COMMENT ON COLUMN pg_stat_tls.crl_status IS
 'the CRLs: good, revoked, invalid, expired, missing or not_checked';
 COMMENT ON COLUMN pg_stat_tls.valid_until IS
@@ -130,13 +133,49 @@ COMMENT ON COLUMN pg_stat_tls.config_generation IS
 -- One's own session
 --
 
-CREATE FUNCTION pg_tls_session()
-RETURNS pg_stat_tls
-AS 'MODULE_PATHNAME', 'pg_tls_session'
+CREATE FUNCTION pg_tls_session(
+    OUT pid integer,
+    OUT ssl boolean,
+    OUT version text,
+    OUT cipher text,
+    OUT bits integer,
+    OUT client_dn text,
+    OUT client_serial numeric,
+    OUT issuer_dn text,
+    OUT encryption text,
+    OUT key_exchange text,
+    OUT post_quantum boolean,
+    OUT signature_algorithm text,
+    OUT client_signature_algorithm text,
+    OUT server_name text,
+    OUT alpn text,
+    OUT auth_method text,
+    OUT auth_identity text,
+    OUT client_certificate boolean,
+    OUT client_cn text,
+    OUT client_dn_rfc2253 text,
+    OUT client_san text[],
+    OUT client_fingerprint text,
+    OUT client_key text,
+    OUT client_eku text[],
+    OUT client_not_before timestamptz,
+    OUT client_not_after timestamptz,
+    OUT chain_length integer,
+    OUT acceptable boolean,
+    OUT chain_status text,
+    OUT verify_error text,
+    OUT verify_depth integer,
+    OUT crl_status text,
+    OUT valid_until timestamptz,
+    OUT checked_at timestamptz,
+    OUT config_generation bigint
+)
+RETURNS record
+AS 'MODULE_PATHNAME', 'pg_tls_session_1_0'
 LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION pg_tls_session() IS
-'the row of pg_stat_tls for one''s own session; works without preloading';
+'the row of pg_stat_tls for one''s own session, with the same columns; works without preloading';
 
 CREATE FUNCTION pg_tls_client_chain(
     OUT "position" integer,
@@ -158,7 +197,7 @@ CREATE FUNCTION pg_tls_client_chain(
     OUT certificate bytea
 )
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pg_tls_client_chain'
+AS 'MODULE_PATHNAME', 'pg_tls_client_chain_1_0'
 LANGUAGE C STRICT STABLE PARALLEL RESTRICTED COST 1000 ROWS 2;
 
 COMMENT ON FUNCTION pg_tls_client_chain() IS
@@ -172,7 +211,7 @@ CREATE FUNCTION pg_tls_client_extensions(
     OUT value text
 )
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pg_tls_client_extensions'
+AS 'MODULE_PATHNAME', 'pg_tls_client_extensions_1_0'
 LANGUAGE C STRICT STABLE PARALLEL RESTRICTED COST 100 ROWS 6;
 
 COMMENT ON FUNCTION pg_tls_client_extensions() IS
@@ -180,7 +219,7 @@ COMMENT ON FUNCTION pg_tls_client_extensions() IS
 
 CREATE FUNCTION pg_tls_serial_hex(serial numeric)
 RETURNS text
-AS 'MODULE_PATHNAME', 'pg_tls_serial_hex'
+AS 'MODULE_PATHNAME', 'pg_tls_serial_hex_1_0'
 LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
 
 COMMENT ON FUNCTION pg_tls_serial_hex(numeric) IS
@@ -188,7 +227,7 @@ COMMENT ON FUNCTION pg_tls_serial_hex(numeric) IS
 
 CREATE FUNCTION pg_tls_client_dn_field(field text)
 RETURNS text
-AS 'MODULE_PATHNAME', 'pg_tls_client_dn_field'
+AS 'MODULE_PATHNAME', 'pg_tls_client_dn_field_1_0'
 LANGUAGE C STRICT STABLE PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION pg_tls_client_dn_field(text) IS
@@ -196,7 +235,7 @@ COMMENT ON FUNCTION pg_tls_client_dn_field(text) IS
 
 CREATE FUNCTION pg_tls_issuer_dn_field(field text)
 RETURNS text
-AS 'MODULE_PATHNAME', 'pg_tls_issuer_dn_field'
+AS 'MODULE_PATHNAME', 'pg_tls_issuer_dn_field_1_0'
 LANGUAGE C STRICT STABLE PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION pg_tls_issuer_dn_field(text) IS
@@ -213,7 +252,7 @@ CREATE FUNCTION pg_tls_status(
     OUT loaded_at timestamptz,
     OUT attempts bigint,
     OUT failures bigint,
-    OUT last_attempt_time timestamptz,
+    OUT last_attempt_at timestamptz,
     OUT last_attempt_ok boolean,
     OUT last_error text,
     OUT reloadable boolean,
@@ -231,12 +270,10 @@ CREATE FUNCTION pg_tls_status(
     OUT verdicts_pending_since timestamptz,
     OUT crl_signatures bigint,
     OUT chains_refused bigint,
-    OUT chains_missing bigint,
-    OUT client_evictions bigint,
-    OUT certificate_evictions bigint
+    OUT chains_missing bigint
 )
 RETURNS record
-AS 'MODULE_PATHNAME', 'pg_tls_status'
+AS 'MODULE_PATHNAME', 'pg_tls_status_1_0'
 LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION pg_tls_status() IS
@@ -259,7 +296,7 @@ COMMENT ON COLUMN pg_tls_status.attempts IS
 'attempts to load the TLS files since the server started';
 COMMENT ON COLUMN pg_tls_status.failures IS
 'those of them that failed';
-COMMENT ON COLUMN pg_tls_status.last_attempt_time IS
+COMMENT ON COLUMN pg_tls_status.last_attempt_at IS
 'when the last attempt began';
 COMMENT ON COLUMN pg_tls_status.last_attempt_ok IS
 'the last attempt succeeded; NULL while it goes on';
@@ -299,15 +336,10 @@ COMMENT ON COLUMN pg_tls_status.chains_refused IS
 COMMENT ON COLUMN pg_tls_status.chains_missing IS
 'those of them that are connected';
 
-COMMENT ON COLUMN pg_tls_status.client_evictions IS
-'rows of pg_stat_tls_clients that had to make room, since the server started or pg_stat_tls_reset()';
-COMMENT ON COLUMN pg_tls_status.certificate_evictions IS
-'rows of pg_stat_tls_client_certificates that had to make room, likewise';
-
 CREATE FUNCTION pg_tls_reloads(
     OUT attempt bigint,
     OUT generation bigint,
-    OUT attempt_time timestamptz,
+    OUT attempted_at timestamptz,
     OUT trigger text,
     OUT ok boolean,
     OUT error text,
@@ -316,7 +348,7 @@ CREATE FUNCTION pg_tls_reloads(
     OUT server_not_after timestamptz
 )
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pg_tls_reloads'
+AS 'MODULE_PATHNAME', 'pg_tls_reloads_1_0'
 LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 128;
 
 COMMENT ON FUNCTION pg_tls_reloads() IS
@@ -331,7 +363,7 @@ COMMENT ON COLUMN pg_tls_reloads.attempt IS
 'number of the attempt since the server started';
 COMMENT ON COLUMN pg_tls_reloads.generation IS
 'number of the load, NULL unless it succeeded';
-COMMENT ON COLUMN pg_tls_reloads.attempt_time IS
+COMMENT ON COLUMN pg_tls_reloads.attempted_at IS
 'when the attempt began';
 COMMENT ON COLUMN pg_tls_reloads.trigger IS
 'startup, reload (of the configuration), function (pg_tls_reload), or watch (pg_tls.watch_files)';
@@ -352,7 +384,7 @@ CREATE FUNCTION pg_tls_check(
     OUT warnings text[]
 )
 RETURNS record
-AS 'MODULE_PATHNAME', 'pg_tls_check'
+AS 'MODULE_PATHNAME', 'pg_tls_check_1_0'
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION pg_tls_check() IS
@@ -364,23 +396,35 @@ CREATE FUNCTION pg_tls_check_sessions(
     OUT client_serial numeric,
     OUT client_fingerprint text,
     OUT chain_status text,
-    OUT chain_error text,
+    OUT verify_error text,
+    OUT verify_depth integer,
     OUT crl_status text
 )
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pg_tls_check_sessions'
+AS 'MODULE_PATHNAME', 'pg_tls_check_sessions_1_0'
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE ROWS 10;
 
 COMMENT ON FUNCTION pg_tls_check_sessions() IS
 'sessions whose certificates the server would no longer accept if it reloaded its files now, and why; an error if it could not load them';
 
-CREATE FUNCTION pg_tls_reload(timeout interval DEFAULT '10s')
-RETURNS pg_tls_reloads
-AS 'MODULE_PATHNAME', 'pg_tls_reload'
+CREATE FUNCTION pg_tls_reload(
+    timeout interval DEFAULT '10s',
+    OUT attempt bigint,
+    OUT generation bigint,
+    OUT attempted_at timestamptz,
+    OUT trigger text,
+    OUT ok boolean,
+    OUT error text,
+    OUT duration double precision,
+    OUT server_fingerprint text,
+    OUT server_not_after timestamptz
+)
+RETURNS record
+AS 'MODULE_PATHNAME', 'pg_tls_reload_1_0'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION pg_tls_reload(interval) IS
-'try the TLS files, reload the configuration, and return what came of it; an error if it fails, with the old TLS configuration still in force';
+'try the TLS files, reload the configuration, and return what came of it, as in pg_tls_reloads; an error if it fails, with the old TLS configuration still in force';
 
 --
 -- The server's TLS files
@@ -396,12 +440,12 @@ CREATE FUNCTION pg_tls_files(
     OUT mode text,
     OUT size bigint,
     OUT modified_at timestamptz,
-    OUT loaded_sha256 text,
-    OUT disk_sha256 text,
+    OUT loaded_fingerprint text,
+    OUT disk_fingerprint text,
     OUT problem text
 )
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pg_tls_files'
+AS 'MODULE_PATHNAME', 'pg_tls_files_1_0'
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE COST 100000 ROWS 6;
 
 COMMENT ON FUNCTION pg_tls_files() IS
@@ -430,15 +474,15 @@ COMMENT ON COLUMN pg_tls_files.size IS
 'size in bytes';
 COMMENT ON COLUMN pg_tls_files.modified_at IS
 'when it was last modified';
-COMMENT ON COLUMN pg_tls_files.loaded_sha256 IS
+COMMENT ON COLUMN pg_tls_files.loaded_fingerprint IS
 'SHA-256 over the digests of the certificates and CRLs that are loaded from it; of a private key, that of its public key';
-COMMENT ON COLUMN pg_tls_files.disk_sha256 IS
+COMMENT ON COLUMN pg_tls_files.disk_fingerprint IS
 'the same of what lies on disk';
 COMMENT ON COLUMN pg_tls_files.problem IS
 'what is wrong with the file; NULL where nothing is';
 
 CREATE FUNCTION pg_tls_certificates(
-    OUT source text,
+    OUT setting text,
     OUT "position" integer,
     OUT state text,
     OUT subject_dn text,
@@ -460,7 +504,7 @@ CREATE FUNCTION pg_tls_certificates(
     OUT problem text
 )
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pg_tls_certificates'
+AS 'MODULE_PATHNAME', 'pg_tls_certificates_1_0'
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE COST 100000 ROWS 5;
 
 COMMENT ON FUNCTION pg_tls_certificates() IS
@@ -471,7 +515,7 @@ CREATE VIEW pg_tls_certificates AS
 
 COMMENT ON VIEW pg_tls_certificates IS
 'the certificates that the server has loaded, or would load: its own chain, and the CAs of clients';
-COMMENT ON COLUMN pg_tls_certificates.source IS
+COMMENT ON COLUMN pg_tls_certificates.setting IS
 'setting whose file it is from';
 COMMENT ON COLUMN pg_tls_certificates."position" IS
 'position in that file, from 1; NULL where it is not there any more and had none in the chain';
@@ -513,8 +557,8 @@ COMMENT ON COLUMN pg_tls_certificates.problem IS
 'what is wrong with it; NULL where nothing is';
 
 CREATE FUNCTION pg_tls_crls(
-    OUT source text,
-    OUT file text,
+    OUT setting text,
+    OUT path text,
     OUT state text,
     OUT issuer_dn text,
     OUT crl_number numeric,
@@ -523,11 +567,11 @@ CREATE FUNCTION pg_tls_crls(
     OUT revoked bigint,
     OUT delta boolean,
     OUT status text,
-    OUT sha256 text,
+    OUT fingerprint text,
     OUT problem text
 )
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pg_tls_crls'
+AS 'MODULE_PATHNAME', 'pg_tls_crls_1_0'
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE COST 100000 ROWS 5;
 
 COMMENT ON FUNCTION pg_tls_crls() IS
@@ -538,9 +582,9 @@ CREATE VIEW pg_tls_crls AS
 
 COMMENT ON VIEW pg_tls_crls IS
 'the certificate revocation lists (CRLs) that the server has loaded, would load, or looks up in ssl_crl_dir';
-COMMENT ON COLUMN pg_tls_crls.source IS
+COMMENT ON COLUMN pg_tls_crls.setting IS
 'setting whose file it is from';
-COMMENT ON COLUMN pg_tls_crls.file IS
+COMMENT ON COLUMN pg_tls_crls.path IS
 'path of the file, absolute';
 COMMENT ON COLUMN pg_tls_crls.state IS
 'loaded, loaded only (not on disk any more), disk only (also of a directory that is not in force), or on demand (connections look it up in ssl_crl_dir); NULL where it cannot be known what is loaded';
@@ -558,7 +602,7 @@ COMMENT ON COLUMN pg_tls_crls.delta IS
 'it is a delta CRL, which the server does not support';
 COMMENT ON COLUMN pg_tls_crls.status IS
 'current, expired, not_yet_valid, bad_signature, no_issuer (dates are good, but no CA of that name is in ssl_ca_file: clients may send it), misnamed or unreadable (in ssl_crl_dir)';
-COMMENT ON COLUMN pg_tls_crls.sha256 IS
+COMMENT ON COLUMN pg_tls_crls.fingerprint IS
 'SHA-256 of the CRL';
 COMMENT ON COLUMN pg_tls_crls.problem IS
 'what is wrong with it; NULL where nothing is';
@@ -571,7 +615,7 @@ CREATE FUNCTION pg_tls_crl_entries(
     OUT reason text
 )
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pg_tls_crl_entries'
+AS 'MODULE_PATHNAME', 'pg_tls_crl_entries_1_0'
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE COST 100000 ROWS 10000;
 
 COMMENT ON FUNCTION pg_tls_crl_entries() IS
@@ -579,7 +623,7 @@ COMMENT ON FUNCTION pg_tls_crl_entries() IS
 
 CREATE FUNCTION pg_tls_server_matches(host text)
 RETURNS boolean
-AS 'MODULE_PATHNAME', 'pg_tls_server_matches'
+AS 'MODULE_PATHNAME', 'pg_tls_server_matches_1_0'
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE COST 10000;
 
 COMMENT ON FUNCTION pg_tls_server_matches(text) IS
@@ -589,77 +633,81 @@ COMMENT ON FUNCTION pg_tls_server_matches(text) IS
 -- Clients that failed
 --
 
-CREATE FUNCTION pg_tls_handshake_failures(
-    OUT failure_time timestamptz,
+CREATE FUNCTION pg_stat_tls_failures(
+    OUT failed_at timestamptz,
     OUT pid integer,
     OUT client_addr inet,
     OUT client_port integer,
-    OUT usename text,
-    OUT database text,
+    OUT usename name,
+    OUT datname name,
     OUT reason text,
     OUT error text,
     OUT verify_error text,
-    OUT depth integer,
+    OUT verify_depth integer,
     OUT subject_dn text,
     OUT issuer_dn text,
     OUT serial numeric,
     OUT fingerprint text,
     OUT not_before timestamptz,
-    OUT not_after timestamptz
+    OUT not_after timestamptz,
+    OUT stats_reset timestamptz
 )
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pg_tls_handshake_failures'
+AS 'MODULE_PATHNAME', 'pg_stat_tls_failures_1_0'
 LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 256;
 
-COMMENT ON FUNCTION pg_tls_handshake_failures() IS
-'rows of the view pg_tls_handshake_failures';
+COMMENT ON FUNCTION pg_stat_tls_failures() IS
+'rows of the view pg_stat_tls_failures';
 
-CREATE VIEW pg_tls_handshake_failures AS
-    SELECT * FROM pg_tls_handshake_failures();
+CREATE VIEW pg_stat_tls_failures AS
+    SELECT * FROM pg_stat_tls_failures();
 
-COMMENT ON VIEW pg_tls_handshake_failures IS
+COMMENT ON VIEW pg_stat_tls_failures IS
 'the last handshakes and authentications that failed for TLS''s or a certificate''s sake, and why; pg_tls.failure_log_size says how many';
-COMMENT ON COLUMN pg_tls_handshake_failures.failure_time IS
+COMMENT ON COLUMN pg_stat_tls_failures.failed_at IS
 'when it failed';
-COMMENT ON COLUMN pg_tls_handshake_failures.pid IS
+COMMENT ON COLUMN pg_stat_tls_failures.pid IS
 'process ID, as in the server log';
-COMMENT ON COLUMN pg_tls_handshake_failures.client_addr IS
+COMMENT ON COLUMN pg_stat_tls_failures.client_addr IS
 'the client''s address; NULL for the Unix-domain socket';
-COMMENT ON COLUMN pg_tls_handshake_failures.client_port IS
+COMMENT ON COLUMN pg_stat_tls_failures.client_port IS
 'the client''s TCP port';
-COMMENT ON COLUMN pg_tls_handshake_failures.usename IS
+COMMENT ON COLUMN pg_stat_tls_failures.usename IS
 'role that the client asked for; NULL if it failed before it could say';
-COMMENT ON COLUMN pg_tls_handshake_failures.database IS
+COMMENT ON COLUMN pg_stat_tls_failures.datname IS
 'database that the client asked for, likewise';
-COMMENT ON COLUMN pg_tls_handshake_failures.reason IS
+COMMENT ON COLUMN pg_stat_tls_failures.reason IS
 'cause, one of those in pg_stat_tls_handshakes';
-COMMENT ON COLUMN pg_tls_handshake_failures.error IS
+COMMENT ON COLUMN pg_stat_tls_failures.error IS
 'the server''s message';
-COMMENT ON COLUMN pg_tls_handshake_failures.verify_error IS
+COMMENT ON COLUMN pg_stat_tls_failures.verify_error IS
 'what OpenSSL found wrong with a certificate or CRL';
-COMMENT ON COLUMN pg_tls_handshake_failures.depth IS
+COMMENT ON COLUMN pg_stat_tls_failures.verify_depth IS
 'how far the certificate at fault is from the client''s in the chain';
-COMMENT ON COLUMN pg_tls_handshake_failures.subject_dn IS
+COMMENT ON COLUMN pg_stat_tls_failures.subject_dn IS
 'subject of the certificate at fault, in the form of pg_stat_ssl';
-COMMENT ON COLUMN pg_tls_handshake_failures.issuer_dn IS
+COMMENT ON COLUMN pg_stat_tls_failures.issuer_dn IS
 'its issuer';
-COMMENT ON COLUMN pg_tls_handshake_failures.serial IS
+COMMENT ON COLUMN pg_stat_tls_failures.serial IS
 'its serial number';
-COMMENT ON COLUMN pg_tls_handshake_failures.fingerprint IS
+COMMENT ON COLUMN pg_stat_tls_failures.fingerprint IS
 'its SHA-256';
-COMMENT ON COLUMN pg_tls_handshake_failures.not_before IS
+COMMENT ON COLUMN pg_stat_tls_failures.not_before IS
 'beginning of its validity';
-COMMENT ON COLUMN pg_tls_handshake_failures.not_after IS
+COMMENT ON COLUMN pg_stat_tls_failures.not_after IS
 'end of its validity';
+COMMENT ON COLUMN pg_stat_tls_failures.stats_reset IS
+'when counting began: the last pg_stat_tls_reset(), or the first start with pg_tls';
 
 CREATE FUNCTION pg_stat_tls_handshakes(
     OUT result text,
     OUT reason text,
     OUT count bigint,
-    OUT last_time timestamptz
+    OUT last_at timestamptz,
+    OUT stats_reset timestamptz
 )
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pg_stat_tls_handshakes'
+AS 'MODULE_PATHNAME', 'pg_stat_tls_handshakes_1_0'
 LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 20;
 
 COMMENT ON FUNCTION pg_stat_tls_handshakes() IS
@@ -675,23 +723,26 @@ COMMENT ON COLUMN pg_stat_tls_handshakes.result IS
 COMMENT ON COLUMN pg_stat_tls_handshakes.reason IS
 'why they failed; NULL for accepted';
 COMMENT ON COLUMN pg_stat_tls_handshakes.count IS
-'how many, since pg_stat_tls_reset(); kept across restarts';
-COMMENT ON COLUMN pg_stat_tls_handshakes.last_time IS
+'how many, since stats_reset; kept across restarts';
+COMMENT ON COLUMN pg_stat_tls_handshakes.last_at IS
 'when the last one was; NULL if there was none';
+COMMENT ON COLUMN pg_stat_tls_handshakes.stats_reset IS
+'when counting began: the last pg_stat_tls_reset(), or the first start with pg_tls';
 
 CREATE FUNCTION pg_stat_tls_clients(
-    OUT usename text,
+    OUT usename name,
     OUT client_addr inet,
     OUT encryption text,
     OUT version text,
     OUT cipher text,
     OUT key_exchange text,
     OUT sessions bigint,
-    OUT first_seen timestamptz,
-    OUT last_seen timestamptz
+    OUT first_seen_at timestamptz,
+    OUT last_seen_at timestamptz,
+    OUT stats_reset timestamptz
 )
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pg_stat_tls_clients'
+AS 'MODULE_PATHNAME', 'pg_stat_tls_clients_1_0'
 LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 1000;
 
 COMMENT ON FUNCTION pg_stat_tls_clients() IS
@@ -716,14 +767,16 @@ COMMENT ON COLUMN pg_stat_tls_clients.key_exchange IS
 'group of the key exchange';
 COMMENT ON COLUMN pg_stat_tls_clients.sessions IS
 'how many sessions';
-COMMENT ON COLUMN pg_stat_tls_clients.first_seen IS
+COMMENT ON COLUMN pg_stat_tls_clients.first_seen_at IS
 'beginning of the first one';
-COMMENT ON COLUMN pg_stat_tls_clients.last_seen IS
+COMMENT ON COLUMN pg_stat_tls_clients.last_seen_at IS
 'beginning of the last one';
+COMMENT ON COLUMN pg_stat_tls_clients.stats_reset IS
+'when counting began: the last pg_stat_tls_reset(), or the first start with pg_tls';
 
 CREATE FUNCTION pg_stat_tls_client_certificates(
     OUT fingerprint text,
-    OUT usename text,
+    OUT usename name,
     OUT subject_dn text,
     OUT issuer_dn text,
     OUT serial numeric,
@@ -732,12 +785,13 @@ CREATE FUNCTION pg_stat_tls_client_certificates(
     OUT not_before timestamptz,
     OUT not_after timestamptz,
     OUT sessions bigint,
-    OUT first_seen timestamptz,
-    OUT last_seen timestamptz,
-    OUT last_addr inet
+    OUT first_seen_at timestamptz,
+    OUT last_seen_at timestamptz,
+    OUT last_client_addr inet,
+    OUT stats_reset timestamptz
 )
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pg_stat_tls_client_certificates'
+AS 'MODULE_PATHNAME', 'pg_stat_tls_client_certificates_1_0'
 LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 1000;
 
 COMMENT ON FUNCTION pg_stat_tls_client_certificates() IS
@@ -768,16 +822,42 @@ COMMENT ON COLUMN pg_stat_tls_client_certificates.not_after IS
 'end of its validity';
 COMMENT ON COLUMN pg_stat_tls_client_certificates.sessions IS
 'how many sessions';
-COMMENT ON COLUMN pg_stat_tls_client_certificates.first_seen IS
+COMMENT ON COLUMN pg_stat_tls_client_certificates.first_seen_at IS
 'beginning of the first one';
-COMMENT ON COLUMN pg_stat_tls_client_certificates.last_seen IS
+COMMENT ON COLUMN pg_stat_tls_client_certificates.last_seen_at IS
 'beginning of the last one';
-COMMENT ON COLUMN pg_stat_tls_client_certificates.last_addr IS
+COMMENT ON COLUMN pg_stat_tls_client_certificates.last_client_addr IS
 'address that the last one came from';
+COMMENT ON COLUMN pg_stat_tls_client_certificates.stats_reset IS
+'when counting began: the last pg_stat_tls_reset(), or the first start with pg_tls';
+
+CREATE FUNCTION pg_stat_tls_info(
+    OUT client_evictions bigint,
+    OUT certificate_evictions bigint,
+    OUT stats_reset timestamptz
+)
+RETURNS record
+AS 'MODULE_PATHNAME', 'pg_stat_tls_info_1_0'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION pg_stat_tls_info() IS
+'row of the view pg_stat_tls_info';
+
+CREATE VIEW pg_stat_tls_info AS
+    SELECT * FROM pg_stat_tls_info();
+
+COMMENT ON VIEW pg_stat_tls_info IS
+'how many rows of the statistics of clients had to make room for others, and when counting began';
+COMMENT ON COLUMN pg_stat_tls_info.client_evictions IS
+'rows of pg_stat_tls_clients that had to make room, since stats_reset';
+COMMENT ON COLUMN pg_stat_tls_info.certificate_evictions IS
+'rows of pg_stat_tls_client_certificates that had to make room, since stats_reset';
+COMMENT ON COLUMN pg_stat_tls_info.stats_reset IS
+'when counting began: the last pg_stat_tls_reset(), or the first start with pg_tls';
 
 CREATE FUNCTION pg_stat_tls_reset()
 RETURNS void
-AS 'MODULE_PATHNAME', 'pg_stat_tls_reset'
+AS 'MODULE_PATHNAME', 'pg_stat_tls_reset_1_0'
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION pg_stat_tls_reset() IS
@@ -790,10 +870,10 @@ COMMENT ON FUNCTION pg_stat_tls_reset() IS
 CREATE FUNCTION pg_tls_file_findings(
     OUT code text,
     OUT object text,
-    OUT finding text
+    OUT problem text
 )
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pg_tls_file_findings'
+AS 'MODULE_PATHNAME', 'pg_tls_file_findings_1_0'
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE COST 100000 ROWS 5;
 
 COMMENT ON FUNCTION pg_tls_file_findings() IS
@@ -804,8 +884,8 @@ COMMENT ON FUNCTION pg_tls_file_findings() IS
 -- owner's rights, the only such function here.  A file that cannot be read is
 -- a row with an error.
 CREATE FUNCTION pg_tls_hba_rules(
-    OUT rule integer,
-    OUT file text,
+    OUT rule_number integer,
+    OUT file_name text,
     OUT modified_at timestamptz,
     OUT line_number integer,
     OUT type text,
@@ -823,31 +903,26 @@ SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN QUERY
-    SELECT (row_number() OVER ())::integer,
+    SELECT CASE WHEN r.type IS NOT NULL THEN (count(r.type) OVER (ROWS UNBOUNDED PRECEDING))::integer END,
            -- a column since PostgreSQL 16, which can include other files
            coalesce(to_jsonb(r) ->> 'file_name', current_setting('hba_file')),
            (pg_stat_file(coalesce(to_jsonb(r) ->> 'file_name', current_setting('hba_file')), true)).modification,
            r.line_number, r.type, r.database, r.user_name, r.address, r.netmask, r.auth_method,
            (SELECT substr(o, 12) FROM unnest(r.options) o WHERE o LIKE 'clientcert=%'),
-           -- What the server quotes of a line, or names after a colon, may be a
-           -- password, or the rest of one; these two messages quote words of their
-           -- own.  They are not translated.  Some errors come without a message.
-           CASE WHEN r.error ~ '^authentication (method|option) "' THEN r.error
-                WHEN r.error IS NOT NULL THEN regexp_replace(r.error, '[":].*$', CASE WHEN r.error ~ '^[^"]*:' THEN ': ...' ELSE '...' END)
-                WHEN r.type IS NULL THEN 'invalid line'
-           END
+           -- The server's message may quote a password, or the rest of one.  It
+           -- also has messages on lines that it can read, which are no errors.
+           CASE WHEN r.type IS NULL THEN format('line %s cannot be read', r.line_number) END
     FROM pg_hba_file_rules() r;
 EXCEPTION
     WHEN OTHERS THEN
-        rule := 1;
         -- what is wrong with the file, not with something in it
         error := CASE WHEN SQLSTATE ~ '^(58|42501)' THEN SQLERRM ELSE 'the file cannot be read: SQLSTATE ' || SQLSTATE END;
         BEGIN
-            file := current_setting('hba_file');
+            file_name := current_setting('hba_file');
         EXCEPTION
             -- the owner is not, or no longer, a superuser
             WHEN insufficient_privilege THEN
-                file := 'pg_hba.conf';
+                file_name := 'pg_hba.conf';
         END;
         RETURN NEXT;
 END
@@ -856,16 +931,12 @@ $$;
 COMMENT ON FUNCTION pg_tls_hba_rules() IS
 'the lines of pg_hba.conf as the file is now, not as it was loaded; without their options';
 
--- With only pg_catalog in the search_path: functions and operators that others
--- have in the extension's schema could suit their arguments better.
-DO $do$
-DECLARE
-    old_path text := pg_catalog.current_setting('search_path');
-    schema text := pg_catalog.quote_ident(pg_catalog.current_schema());
-BEGIN
-    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-    EXECUTE pg_catalog.replace($view$
-CREATE VIEW @schema@.pg_tls_findings AS
+-- What a view calls is looked up when it is created.  With the extension's
+-- schema in search_path that could be functions and operators which others
+-- have made there, and which suit the arguments better than the server's.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+CREATE VIEW @extschema@.pg_tls_findings AS
 WITH kinds (code, severity, hint, reference) AS (
     VALUES
         ('tls_not_active', 'critical',
@@ -1038,19 +1109,19 @@ WITH kinds (code, severity, hint, reference) AS (
          'STIG V-233612, V-233615')
 ),
 status AS MATERIALIZED (
-    SELECT * FROM @schema@.pg_tls_status()
+    SELECT * FROM @extschema@.pg_tls_status()
 ),
 sessions AS MATERIALIZED (
     SELECT t.*, a.client_addr
-    FROM @schema@.pg_stat_tls() t JOIN pg_catalog.pg_stat_get_activity(NULL) a USING (pid)
+    FROM @extschema@.pg_stat_tls() t JOIN pg_catalog.pg_stat_get_activity(NULL) a USING (pid)
 ),
 clients AS MATERIALIZED (
     SELECT *,
            client_addr IS NOT NULL AND NOT client_addr <<= '127.0.0.0/8' AND client_addr <> '::1' AS remote
-    FROM @schema@.pg_stat_tls_clients()
+    FROM @extschema@.pg_stat_tls_clients()
 ),
 certificates AS MATERIALIZED (
-    SELECT * FROM @schema@.pg_stat_tls_client_certificates()
+    SELECT * FROM @extschema@.pg_stat_tls_client_certificates()
 ),
 -- Of the lines that admit TCP connections: does one admit them in clear text,
 -- and from elsewhere, before lines that refuse that?
@@ -1064,11 +1135,11 @@ lines AS MATERIALIZED (
            'replication' = ANY (database) AS replication,
            database <> '{replication}' AS databases,
            address || coalesce('/' || netmask, '') AS range,
-           coalesce('line ' || line_number::text || ' of ', '') || regexp_replace(file, '.*/', '') AS object
+           coalesce('line ' || line_number::text || ' of ', '') || regexp_replace(file_name, '.*/', '') AS object
     FROM (SELECT *,
                  CASE WHEN netmask IS NOT NULL THEN address::inet & netmask::inet END AS lo,
                  CASE WHEN netmask IS NOT NULL THEN address::inet | ~ netmask::inet END AS hi
-          FROM @schema@.pg_tls_hba_rules()) h
+          FROM @extschema@.pg_tls_hba_rules()) h
 ),
 refusals AS MATERIALIZED (
     SELECT *, 'all' = ANY (database) AS all_databases
@@ -1084,18 +1155,18 @@ open_lines AS (
           (NOT databases
            OR (CASE WHEN lo IS NOT NULL THEN
                    EXISTS (SELECT FROM refusals r
-                           WHERE r.rule < l.rule AND all_databases AND (r.address = 'all' OR (r.lo <= l.lo AND r.hi >= l.hi)))
+                           WHERE r.rule_number < l.rule_number AND all_databases AND (r.address = 'all' OR (r.lo <= l.lo AND r.hi >= l.hi)))
                ELSE
-                   EXISTS (SELECT FROM refusals r WHERE r.rule < l.rule AND all_databases AND r.any_ipv4)
-                   AND EXISTS (SELECT FROM refusals r WHERE r.rule < l.rule AND all_databases AND r.any_ipv6)
+                   EXISTS (SELECT FROM refusals r WHERE r.rule_number < l.rule_number AND all_databases AND r.any_ipv4)
+                   AND EXISTS (SELECT FROM refusals r WHERE r.rule_number < l.rule_number AND all_databases AND r.any_ipv6)
                END))
           AND (NOT replication
                OR (CASE WHEN lo IS NOT NULL THEN
                        EXISTS (SELECT FROM refusals r
-                               WHERE r.rule < l.rule AND r.replication AND (r.address = 'all' OR (r.lo <= l.lo AND r.hi >= l.hi)))
+                               WHERE r.rule_number < l.rule_number AND r.replication AND (r.address = 'all' OR (r.lo <= l.lo AND r.hi >= l.hi)))
                    ELSE
-                       EXISTS (SELECT FROM refusals r WHERE r.rule < l.rule AND r.replication AND r.any_ipv4)
-                       AND EXISTS (SELECT FROM refusals r WHERE r.rule < l.rule AND r.replication AND r.any_ipv6)
+                       EXISTS (SELECT FROM refusals r WHERE r.rule_number < l.rule_number AND r.replication AND r.any_ipv4)
+                       AND EXISTS (SELECT FROM refusals r WHERE r.rule_number < l.rule_number AND r.replication AND r.any_ipv6)
                    END)))
 ),
 listening (reachable, tcp) AS (
@@ -1107,8 +1178,8 @@ listening (reachable, tcp) AS (
 notice (expiry) AS (
     SELECT current_setting('pg_tls.expiry_warning', true)::interval
 ),
-found (code, object, finding) AS (
-    SELECT code, object, finding FROM @schema@.pg_tls_file_findings()
+found (code, object, problem) AS (
+    SELECT code, object, problem FROM @extschema@.pg_tls_file_findings()
     UNION ALL
     SELECT 'tls_not_active', 'ssl',
            'the setting "ssl" is on, but the server has no TLS configuration loaded, and offers no TLS'
@@ -1118,7 +1189,7 @@ found (code, object, finding) AS (
     UNION ALL
     SELECT 'reload_failed', 'ssl',
            format('the last attempt to load the TLS files, at %s, failed: %s',
-                  last_attempt_time::timestamptz(0), last_error)
+                  last_attempt_at::timestamptz(0), last_error)
     FROM status WHERE NOT last_attempt_ok
     UNION ALL
     SELECT 'worker_not_running', 'pg_tls monitor',
@@ -1142,7 +1213,7 @@ found (code, object, finding) AS (
     UNION ALL
     SELECT 'tls_version_seen', usename,
            format('role "%s" has connected with %s (sessions: %s), the last time at %s',
-                  usename, version, sum(sessions), max(last_seen)::timestamptz(0))
+                  usename, version, sum(sessions), max(last_seen_at)::timestamptz(0))
     FROM clients WHERE version IN ('SSLv3', 'TLSv1', 'TLSv1.1') GROUP BY usename, version
     UNION ALL
     SELECT 'no_post_quantum', 'ssl_groups',
@@ -1168,16 +1239,13 @@ found (code, object, finding) AS (
     FROM lines, listening
     WHERE tcp AND type <> 'local' AND auth_method = 'trust' AND clientcert IS DISTINCT FROM 'verify-full'
     UNION ALL
-    SELECT 'hba_error', object, coalesce('line ' || line_number::text || ': ', '') || error
-    FROM lines
-    -- which is no error for the server
-    WHERE error IS NOT NULL AND error NOT LIKE '%record cannot match because%'
+    SELECT 'hba_error', object, error FROM lines WHERE error IS NOT NULL
     UNION ALL
-    SELECT 'hba_changed', regexp_replace(file, '.*/', ''),
+    SELECT 'hba_changed', regexp_replace(file_name, '.*/', ''),
            format('"%s" was changed at %s, and the server''s configuration was loaded at %s',
-                  file, max(modified_at), pg_conf_load_time()::timestamptz(0))
+                  file_name, max(modified_at), pg_conf_load_time()::timestamptz(0))
     FROM lines
-    GROUP BY file
+    GROUP BY file_name
     HAVING max(modified_at) > pg_conf_load_time()
     UNION ALL
     SELECT 'clear_text_session', 'sessions',
@@ -1188,12 +1256,12 @@ found (code, object, finding) AS (
     UNION ALL
     SELECT 'clear_text_seen', usename,
            format('role "%s" has connected in clear text (sessions: %s, addresses: %s), the last time at %s',
-                  usename, sum(sessions), count(DISTINCT client_addr), max(last_seen)::timestamptz(0))
+                  usename, sum(sessions), count(DISTINCT client_addr), max(last_seen_at)::timestamptz(0))
     FROM clients WHERE encryption = 'none' AND remote GROUP BY usename
     UNION ALL
     SELECT 'session_not_acceptable', client_dn,
            format('certificate %s would not be let in again (sessions connected with it: %s): %s',
-                  client_fingerprint, count(*), min(chain_error))
+                  client_fingerprint, count(*), min(verify_error))
     FROM sessions WHERE NOT acceptable GROUP BY client_fingerprint, client_dn
     UNION ALL
     SELECT 'session_not_judged', 'pg_tls.chain_memory',
@@ -1222,13 +1290,13 @@ found (code, object, finding) AS (
     UNION ALL
     SELECT 'client_certificate_expiring', subject_dn,
            format('certificate %s, used by role "%s" at %s, ends at %s',
-                  fingerprint, usename, last_seen::timestamptz(0), not_after)
+                  fingerprint, usename, last_seen_at::timestamptz(0), not_after)
     FROM certificates c, notice
     WHERE not_after > clock_timestamp() AND not_after < clock_timestamp() + expiry
       -- and was not renewed
       AND NOT EXISTS (SELECT FROM certificates n
                       WHERE n.usename = c.usename AND n.subject_dn = c.subject_dn
-                        AND n.not_after > c.not_after AND n.last_seen > c.last_seen)
+                        AND n.not_after > c.not_after AND n.last_seen_at > c.last_seen_at)
     UNION ALL
     SELECT 'weak_key', subject_dn,
            format('client certificate %s, used by role "%s", has a weak key, %s', fingerprint, usename, key)
@@ -1239,13 +1307,11 @@ found (code, object, finding) AS (
            format('certificate %s is used by the roles %s', fingerprint, string_agg(format('"%s"', usename), ', ' ORDER BY usename))
     FROM certificates GROUP BY fingerprint HAVING count(DISTINCT usename) > 1
 )
-SELECT coalesce(severity, 'warning') AS severity, found.code, object, finding, hint, reference
+SELECT coalesce(severity, 'warning') AS severity, found.code, object, problem, hint, reference
 FROM found LEFT JOIN kinds USING (code)
-ORDER BY array_position(ARRAY['critical', 'warning', 'info'], severity), found.code, object, finding
-$view$, '@schema@', schema);
-    PERFORM pg_catalog.set_config('search_path', old_path, true);
-END
-$do$;
+ORDER BY array_position(ARRAY['critical', 'warning', 'info'], severity), found.code, object, problem;
+
+SET LOCAL search_path = @extschema@, pg_temp;
 
 COMMENT ON VIEW pg_tls_findings IS
 'what is wrong with the TLS of this server and its clients, or soon will be, worst first; no rows where all is well';
@@ -1255,7 +1321,7 @@ COMMENT ON COLUMN pg_tls_findings.code IS
 'what kind of finding it is; stays the same in all versions';
 COMMENT ON COLUMN pg_tls_findings.object IS
 'the setting, certificate, CRL, role or line that it is about';
-COMMENT ON COLUMN pg_tls_findings.finding IS
+COMMENT ON COLUMN pg_tls_findings.problem IS
 'the fact';
 COMMENT ON COLUMN pg_tls_findings.hint IS
 'what to do';
@@ -1276,12 +1342,12 @@ CREATE FUNCTION pg_tls_verify(
     OUT ok boolean,
     OUT chain_status text,
     OUT crl_status text,
-    OUT error text,
+    OUT verify_error text,
     OUT error_code integer,
-    OUT depth integer
+    OUT verify_depth integer
 )
 RETURNS record
-AS 'MODULE_PATHNAME', 'pg_tls_verify'
+AS 'MODULE_PATHNAME', 'pg_tls_verify_1_0'
 LANGUAGE C STABLE PARALLEL SAFE COST 10000;
 
 COMMENT ON FUNCTION pg_tls_verify(text, text, text, text, timestamptz, text) IS
@@ -1308,7 +1374,7 @@ CREATE FUNCTION pg_tls_certificate(
     OUT version integer
 )
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pg_tls_certificate_text'
+AS 'MODULE_PATHNAME', 'pg_tls_certificate_text_1_0'
 LANGUAGE C STRICT STABLE PARALLEL SAFE COST 1000 ROWS 1;
 
 COMMENT ON FUNCTION pg_tls_certificate(text) IS
@@ -1335,7 +1401,7 @@ CREATE FUNCTION pg_tls_certificate(
     OUT version integer
 )
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pg_tls_certificate_bytea'
+AS 'MODULE_PATHNAME', 'pg_tls_certificate_bytea_1_0'
 LANGUAGE C STRICT STABLE PARALLEL SAFE COST 1000 ROWS 1;
 
 COMMENT ON FUNCTION pg_tls_certificate(bytea) IS
@@ -1351,18 +1417,21 @@ REVOKE ALL ON FUNCTION pg_tls_reloads() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pg_tls_check() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pg_tls_check_sessions() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pg_tls_reload(interval) FROM PUBLIC;
-REVOKE ALL ON FUNCTION pg_tls_handshake_failures() FROM PUBLIC;
+REVOKE ALL ON FUNCTION pg_stat_tls_failures() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pg_stat_tls_handshakes() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pg_stat_tls_reset() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pg_stat_tls_clients() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pg_stat_tls_client_certificates() FROM PUBLIC;
+REVOKE ALL ON FUNCTION pg_stat_tls_info() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION pg_stat_tls_info() TO pg_monitor;
+GRANT SELECT ON pg_stat_tls_info TO pg_monitor;
 GRANT EXECUTE ON FUNCTION pg_stat_tls_clients() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION pg_stat_tls_client_certificates() TO pg_monitor;
 GRANT SELECT ON pg_stat_tls_clients TO pg_monitor;
 GRANT SELECT ON pg_stat_tls_client_certificates TO pg_monitor;
-GRANT EXECUTE ON FUNCTION pg_tls_handshake_failures() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION pg_stat_tls_failures() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION pg_stat_tls_handshakes() TO pg_monitor;
-GRANT SELECT ON pg_tls_handshake_failures TO pg_monitor;
+GRANT SELECT ON pg_stat_tls_failures TO pg_monitor;
 GRANT SELECT ON pg_stat_tls_handshakes TO pg_monitor;
 GRANT EXECUTE ON FUNCTION pg_tls_status() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION pg_tls_reloads() TO pg_monitor;

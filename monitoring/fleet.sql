@@ -147,7 +147,7 @@ CREATE TABLE fleet.views AS
     SELECT view, 'fleet_' || substr(view, 4) AS name
     FROM unnest(ARRAY[
         'pg_stat_tls', 'pg_stat_tls_clients', 'pg_stat_tls_client_certificates', 'pg_stat_tls_handshakes',
-        'pg_tls_handshake_failures', 'pg_tls_status', 'pg_tls_reloads', 'pg_tls_files',
+        'pg_stat_tls_failures', 'pg_stat_tls_info', 'pg_tls_status', 'pg_tls_reloads', 'pg_tls_files',
         'pg_tls_certificates', 'pg_tls_crls', 'pg_tls_findings']) view;
 
 SELECT format('CREATE VIEW %I AS
@@ -166,13 +166,13 @@ SELECT format('CREATE VIEW fleet_tls_findings AS
                           CASE WHEN a.server_error IS NULL THEN r.severity ELSE ''critical'' END AS severity,
                           CASE WHEN a.server_error IS NULL THEN r.code ELSE ''no_answer'' END AS code,
                           r.object,
-                          CASE WHEN a.server_error IS NULL THEN r.finding ELSE a.server_error END AS finding,
+                          CASE WHEN a.server_error IS NULL THEN r.problem ELSE a.server_error END AS problem,
                           CASE WHEN a.server_error IS NULL THEN r.hint
                                ELSE ''See whether it is up, lets the role fleet in, and has pg_tls in that database.'' END AS hint,
                           r.reference
                    FROM fleet.ask(%L, %L, %s) a, jsonb_populate_record(NULL::%s, a.data) r
                    ORDER BY array_position(ARRAY[''critical'', ''warning'', ''info''], r.severity) NULLS FIRST,
-                            a.server, r.code, r.object, r.finding',
+                            a.server, r.code, r.object, r.problem',
               view, :'timeout', :'at_once', view::regclass)
 FROM fleet.views
 WHERE view = 'pg_tls_findings'

@@ -55,12 +55,11 @@ FROM pg_settings
 WHERE name LIKE 'pg_tls.%'
 ORDER BY name;
 
--- it may live in any schema, and move
+-- it may live in any schema, and stays there
 CREATE SCHEMA "Tls schema";
 ALTER EXTENSION pg_tls SET SCHEMA "Tls schema";
-SELECT count(*) > 0 AS rows FROM "Tls schema".pg_stat_tls;
-SELECT pid = pg_backend_pid() AS mine FROM "Tls schema".pg_tls_session();
 DROP EXTENSION pg_tls;
 CREATE EXTENSION pg_tls SCHEMA "Tls schema";
 SELECT count(*) > 0 AS rows FROM "Tls schema".pg_stat_tls;
+SELECT pid = pg_backend_pid() AS mine FROM "Tls schema".pg_tls_session();
 DROP SCHEMA "Tls schema" CASCADE;

@@ -36,10 +36,10 @@ WHERE backend_type NOT IN ('client backend', 'walsender');
 -- objects of another version: an error, and no row of other columns
 \set VERBOSITY terse
 CREATE FUNCTION few_columns(OUT pid integer, OUT ssl boolean) RETURNS SETOF record
-AS '$libdir/pg_tls', 'pg_stat_tls' LANGUAGE C;
+AS '$libdir/pg_tls', 'pg_stat_tls_1_0' LANGUAGE C;
 SELECT * FROM few_columns();
 CREATE FUNCTION few_columns_of_mine(OUT pid integer, OUT ssl boolean) RETURNS record
-AS '$libdir/pg_tls', 'pg_tls_session' LANGUAGE C;
+AS '$libdir/pg_tls', 'pg_tls_session_1_0' LANGUAGE C;
 SELECT * FROM few_columns_of_mine();
 DROP FUNCTION few_columns(), few_columns_of_mine();
 \set VERBOSITY default

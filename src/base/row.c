@@ -308,6 +308,40 @@ pgtls_row_message(Row *row, const char *message)
 		add(row, TEXTOID, message_datum(message), false);
 }
 
+/*
+ * The name of a role or database, as pgtls_row_message() has it; NULL for none
+ * or an empty one.  What does not fit into a name ends in an ellipsis (U+2026).
+ */
+void
+pgtls_row_name(Row *row, const char *name)
+{
+	static const char ellipsis[] = "\xe2\x80\xa6";
+	text	   *value;
+	char	   *result;
+	int			len;
+
+	if (name == NULL || name[0] == '\0')
+	{
+		pgtls_row_null(row);
+		return;
+	}
+	value = DatumGetTextPP(message_datum(name));
+	len = VARSIZE_ANY_EXHDR(value);
+	result = palloc0(NAMEDATALEN);
+	if (len >= NAMEDATALEN)
+	{
+		Datum		cut = text_datum(ellipsis, strlen(ellipsis));
+		text	   *mark = DatumGetTextPP(cut);
+		int			mark_len = VARSIZE_ANY_EXHDR(mark);
+
+		len = pg_mbcliplen(VARDATA_ANY(value), len,
+						   NAMEDATALEN - 1 - mark_len);
+		memcpy(result + len, VARDATA_ANY(mark), mark_len);
+	}
+	memcpy(result, VARDATA_ANY(value), len);
+	add(row, NAMEOID, CStringGetDatum(result), false);
+}
+
 static void
 add_array(Row *row, Datum *texts, int n)
 {

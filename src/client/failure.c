@@ -107,9 +107,9 @@ static Failure current;
 static bool published = false;
 static uint64 current_ticket;
 
-PG_FUNCTION_INFO_V1(pg_tls_handshake_failures);
-PG_FUNCTION_INFO_V1(pg_stat_tls_handshakes);
-PG_FUNCTION_INFO_V1(pg_stat_tls_reset);
+PG_FUNCTION_INFO_V1(pg_stat_tls_failures_1_0);
+PG_FUNCTION_INFO_V1(pg_stat_tls_handshakes_1_0);
+PG_FUNCTION_INFO_V1(pg_stat_tls_reset_1_0);
 
 void
 pgtls_failure_define_settings(void)
@@ -494,7 +494,7 @@ add_message(Row *row, const char *text)
 		pgtls_row_null(row);
 }
 
-/* The columns of pg_tls_handshake_failures, in their order. */
+/* The columns of pg_stat_tls_failures, in their order. */
 static void
 make_row(Row *row, const Failure *failure)
 {
@@ -508,8 +508,8 @@ make_row(Row *row, const Failure *failure)
 		pgtls_row_int(row, failure->client_port);
 	else
 		pgtls_row_null(row);
-	add_message(row, failure->usename);
-	add_message(row, failure->database);
+	pgtls_row_name(row, failure->usename);
+	pgtls_row_name(row, failure->database);
 	pgtls_row_text(row, pgtls_reason_name(failure->reason));
 	add_message(row, failure->error);
 	if (failure->verify_error != X509_V_OK)
@@ -527,23 +527,29 @@ make_row(Row *row, const Failure *failure)
 	{
 		for (int i = 0; i < 6; i++)
 			pgtls_row_null(row);
-		return;
 	}
-	pgtls_row_text(row, failure->subject);
-	pgtls_row_text(row, failure->issuer);
-	pgtls_row_numeric(row, failure->serial[0] != '\0' ? failure->serial : NULL);
-	pgtls_row_hex(row, failure->fingerprint, sizeof(failure->fingerprint));
-	pgtls_row_time(row, failure->not_before);
-	pgtls_row_time(row, failure->not_after);
+	else
+	{
+		pgtls_row_text(row, failure->subject);
+		pgtls_row_text(row, failure->issuer);
+		pgtls_row_numeric(row, failure->serial[0] != '\0' ?
+						  failure->serial :
+						  NULL);
+		pgtls_row_hex(row, failure->fingerprint,
+					  sizeof(failure->fingerprint));
+		pgtls_row_time(row, failure->not_before);
+		pgtls_row_time(row, failure->not_after);
+	}
+	pgtls_row_time(row, pgtls_inventory_stats_reset());
 }
 
 /*
- * pg_tls_handshake_failures() returns SETOF record
+ * pg_stat_tls_failures() returns SETOF record
  *
  * The view's rows, the latest first.  Raises an error without preloading.
  */
 Datum
-pg_tls_handshake_failures(PG_FUNCTION_ARGS)
+pg_stat_tls_failures_1_0(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	uint64		end;
@@ -581,6 +587,7 @@ store_counter(ReturnSetInfo *rsinfo, const char *result, const char *reason,
 		pgtls_row_time(&row, last_time);
 	else
 		pgtls_row_null(&row);
+	pgtls_row_time(&row, pgtls_inventory_stats_reset());
 	pgtls_row_store(&row, rsinfo);
 }
 
@@ -590,7 +597,7 @@ store_counter(ReturnSetInfo *rsinfo, const char *result, const char *reason,
  * The view's rows, one for each reason.  Raises an error without preloading.
  */
 Datum
-pg_stat_tls_handshakes(PG_FUNCTION_ARGS)
+pg_stat_tls_handshakes_1_0(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
@@ -616,7 +623,7 @@ reset_counter(Counter *counter)
  * Raises an error without preloading.
  */
 Datum
-pg_stat_tls_reset(PG_FUNCTION_ARGS)
+pg_stat_tls_reset_1_0(PG_FUNCTION_ARGS)
 {
 	pgtls_preload_require();
 	reset_counter(&shared->accepted);

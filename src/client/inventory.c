@@ -20,6 +20,7 @@
 
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "port/atomics.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/guc.h"
@@ -115,8 +116,12 @@ static int	max_certificates;	/* pg_tls.max_certificates */
 static Table *clients = NULL;	/* NULL without preloading */
 static Table *certificates = NULL;
 
-PG_FUNCTION_INFO_V1(pg_stat_tls_clients);
-PG_FUNCTION_INFO_V1(pg_stat_tls_client_certificates);
+/* When counting began, here and in failure.c; a TimestampTz. */
+static pg_atomic_uint64 *stats_reset = NULL;
+
+PG_FUNCTION_INFO_V1(pg_stat_tls_clients_1_0);
+PG_FUNCTION_INFO_V1(pg_stat_tls_client_certificates_1_0);
+PG_FUNCTION_INFO_V1(pg_stat_tls_info_1_0);
 
 void
 pgtls_inventory_define_settings(void)
@@ -344,19 +349,24 @@ copy_entries(Table *table, int32 *n)
 Size
 pgtls_inventory_shmem_size(void)
 {
-	return add_size(MAXALIGN(table_size(max_clients, sizeof(Client))),
-					table_size(max_certificates, sizeof(Certificate)));
+	Size		result = MAXALIGN(sizeof(pg_atomic_uint64));
+
+	result = add_size(result,
+					  MAXALIGN(table_size(max_clients, sizeof(Client))));
+	return add_size(result, table_size(max_certificates, sizeof(Certificate)));
 }
 
 void
 pgtls_inventory_shmem_init(void *area, bool found)
 {
-	clients = area;
+	stats_reset = area;
+	clients = (Table *) ((char *) area + MAXALIGN(sizeof(pg_atomic_uint64)));
 	certificates =
-		(Table *) ((char *) area +
+		(Table *) ((char *) clients +
 				   MAXALIGN(table_size(max_clients, sizeof(Client))));
 	if (found)
 		return;
+	pg_atomic_init_u64(stats_reset, (uint64) GetCurrentTimestamp());
 	init_table(clients, max_clients, sizeof(ClientKey), sizeof(Client),
 			   PGTLS_LOCK_CLIENTS);
 	init_table(certificates, max_certificates, sizeof(CertificateKey),
@@ -482,63 +492,77 @@ pgtls_inventory_reset(void)
 		tables[i]->evictions = 0;
 		LWLockRelease(tables[i]->lock);
 	}
+	pg_atomic_write_u64(stats_reset, (uint64) GetCurrentTimestamp());
 }
 
-/* How many entries had to make room. */
-void
-pgtls_inventory_evictions(int64 *client_evictions, int64 *certificate_evictions)
+/* When counting began: at the last reset, or the first start. */
+TimestampTz
+pgtls_inventory_stats_reset(void)
 {
-	LWLockAcquire(clients->lock, LW_SHARED);
-	*client_evictions = clients->evictions;
-	LWLockRelease(clients->lock);
-	LWLockAcquire(certificates->lock, LW_SHARED);
-	*certificate_evictions = certificates->evictions;
-	LWLockRelease(certificates->lock);
+	return (TimestampTz) pg_atomic_read_u64(stats_reset);
+}
+
+/* How many entries of a table had to make room. */
+static int64
+count_evictions(Table *table)
+{
+	int64		result;
+
+	LWLockAcquire(table->lock, LW_SHARED);
+	result = table->evictions;
+	LWLockRelease(table->lock);
+	return result;
 }
 
 
 /* ----------------------------------------------------------------
- *		Save file: for each table, the size of an entry, their number, and
- *		the entries from the oldest on
+ *		Save file: when counting began; and for each table, the evictions, the
+ *		size of an entry, their number, and the entries from the oldest on
  * ----------------------------------------------------------------
  */
+
+typedef struct SavedTable
+{
+	int64		evictions;
+	int32		size;
+	int32		n;
+} SavedTable;
 
 static void
 save_table(Table *table, StringInfo buf)
 {
-	int32		size = (int32) table->entry_size;
-	int32		n;
-	char	   *copy = copy_entries(table, &n);
+	SavedTable	saved = {count_evictions(table), (int32) table->entry_size, 0};
+	char	   *copy = copy_entries(table, &saved.n);
 
-	appendBinaryStringInfo(buf, (char *) &size, sizeof(size));
-	appendBinaryStringInfo(buf, (char *) &n, sizeof(n));
-	appendBinaryStringInfo(buf, copy, n * size);
+	appendBinaryStringInfo(buf, (char *) &saved, sizeof(saved));
+	appendBinaryStringInfo(buf, copy, saved.n * saved.size);
 	pfree(copy);
 }
 
 /* Entries of the save file, NULL if it has none for the table. */
 static char *
-load_table(Table *table, StringInfo buf, int32 *n)
+load_table(Table *table, StringInfo buf, SavedTable *saved)
 {
-	int32		size;
 	char	   *entries;
 
-	if (buf->len - buf->cursor < (int) (sizeof(size) + sizeof(*n)))
+	if (buf->len - buf->cursor < (int) sizeof(*saved))
 		return NULL;
-	memcpy(&size, buf->data + buf->cursor, sizeof(size));
-	memcpy(n, buf->data + buf->cursor + sizeof(size), sizeof(*n));
-	buf->cursor += sizeof(size) + sizeof(*n);
-	if (size != (int32) table->entry_size || *n < 0 ||
-		*n > (buf->len - buf->cursor) / size)
+	memcpy(saved, buf->data + buf->cursor, sizeof(*saved));
+	buf->cursor += sizeof(*saved);
+	if (saved->size != (int32) table->entry_size || saved->n < 0 ||
+		saved->n > (buf->len - buf->cursor) / saved->size)
 		return NULL;
 	entries = buf->data + buf->cursor;
-	buf->cursor += *n * size;
+	buf->cursor += saved->n * saved->size;
 	return entries;
 }
 
 void
 pgtls_inventory_save(StringInfo buf)
 {
+	TimestampTz since = pgtls_inventory_stats_reset();
+
+	appendBinaryStringInfo(buf, (char *) &since, sizeof(since));
 	save_table(clients, buf);
 	save_table(certificates, buf);
 }
@@ -555,20 +579,29 @@ pgtls_inventory_load(StringInfo buf)
 	Table	   *const tables[] = {clients, certificates};
 	Size		seen_offset[] = {offsetof(Client, seen),
 	offsetof(Certificate, seen)};
+	TimestampTz since;
+
+	if (buf->len - buf->cursor < (int) sizeof(since))
+		return false;
+	memcpy(&since, buf->data + buf->cursor, sizeof(since));
+	buf->cursor += sizeof(since);
+	if (since < pgtls_inventory_stats_reset())
+		pg_atomic_write_u64(stats_reset, (uint64) since);
 
 	for (int i = 0; i < (int) lengthof(tables); i++)
 	{
 		Table	   *table = tables[i];
-		int32		n;
-		char	   *saved = load_table(table, buf, &n);
+		SavedTable	saved;
+		char	   *entries = load_table(table, buf, &saved);
 
-		if (saved == NULL)
+		if (entries == NULL)
 			return false;
 
 		LWLockAcquire(table->lock, LW_EXCLUSIVE);
-		for (int32 k = n - 1; k >= 0; k--)
+		table->evictions += saved.evictions;
+		for (int32 k = saved.n - 1; k >= 0; k--)
 		{
-			char	   *source = saved + k * table->entry_size;
+			char	   *source = entries + k * table->entry_size;
 			int32		number = look_up(table, source);
 			Seen		more;
 
@@ -633,7 +666,7 @@ add_seen_columns(Row *row, const Seen *seen)
  * The view's rows.  Raises an error without preloading.
  */
 Datum
-pg_stat_tls_clients(PG_FUNCTION_ARGS)
+pg_stat_tls_clients_1_0(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Client	   *copy;
@@ -648,13 +681,14 @@ pg_stat_tls_clients(PG_FUNCTION_ARGS)
 		Row			row;
 
 		pgtls_row_begin(&row);
-		pgtls_row_message(&row, client->key.usename);
+		pgtls_row_name(&row, client->key.usename);
 		add_address(&row, &client->key.addr);
 		add_text(&row, client->key.encryption);
 		add_text(&row, client->key.version);
 		add_text(&row, client->key.cipher);
 		add_text(&row, client->key.key_exchange);
 		add_seen_columns(&row, &client->seen);
+		pgtls_row_time(&row, pgtls_inventory_stats_reset());
 		pgtls_row_store(&row, rsinfo);
 	}
 	return (Datum) 0;
@@ -666,7 +700,7 @@ pg_stat_tls_clients(PG_FUNCTION_ARGS)
  * The view's rows.  Raises an error without preloading.
  */
 Datum
-pg_stat_tls_client_certificates(PG_FUNCTION_ARGS)
+pg_stat_tls_client_certificates_1_0(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Certificate *copy;
@@ -682,7 +716,7 @@ pg_stat_tls_client_certificates(PG_FUNCTION_ARGS)
 
 		pgtls_row_begin(&row);
 		pgtls_row_hex(&row, cert->key.fingerprint, PGTLS_SHA256_LEN);
-		pgtls_row_message(&row, cert->key.usename);
+		pgtls_row_name(&row, cert->key.usename);
 		add_text(&row, cert->subject);
 		add_text(&row, cert->issuer);
 		pgtls_row_numeric(&row, cert->serial[0] != '\0' ? cert->serial : NULL);
@@ -692,7 +726,26 @@ pg_stat_tls_client_certificates(PG_FUNCTION_ARGS)
 		pgtls_row_time(&row, cert->not_after);
 		add_seen_columns(&row, &cert->seen);
 		add_address(&row, &cert->last_addr);
+		pgtls_row_time(&row, pgtls_inventory_stats_reset());
 		pgtls_row_store(&row, rsinfo);
 	}
 	return (Datum) 0;
+}
+
+/*
+ * pg_stat_tls_info() returns record
+ *
+ * The view's row.  Raises an error without preloading.
+ */
+Datum
+pg_stat_tls_info_1_0(PG_FUNCTION_ARGS)
+{
+	Row			row;
+
+	pgtls_preload_require();
+	pgtls_row_begin(&row);
+	pgtls_row_bigint(&row, count_evictions(clients));
+	pgtls_row_bigint(&row, count_evictions(certificates));
+	pgtls_row_time(&row, pgtls_inventory_stats_reset());
+	PG_RETURN_DATUM(pgtls_row_return(&row, fcinfo));
 }

@@ -41,7 +41,7 @@ extern Size pgtls_inventory_shmem_size(void);
 extern void pgtls_inventory_shmem_init(void *area, bool found);
 extern void pgtls_inventory_note(const InventorySession *session);
 extern void pgtls_inventory_reset(void);
-extern void pgtls_inventory_evictions(int64 *clients, int64 *certificates);
+extern TimestampTz pgtls_inventory_stats_reset(void);
 extern void pgtls_inventory_save(StringInfo buf);
 extern bool pgtls_inventory_load(StringInfo buf);
 

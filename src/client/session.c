@@ -37,8 +37,8 @@
 
 static const char *const encryption_names[] = {"none", "local", "gss", "tls"};
 
-PG_FUNCTION_INFO_V1(pg_stat_tls);
-PG_FUNCTION_INFO_V1(pg_tls_session);
+PG_FUNCTION_INFO_V1(pg_stat_tls_1_0);
+PG_FUNCTION_INFO_V1(pg_tls_session_1_0);
 
 /* ----------------------------------------------------------------
  *		Producer: a backend describes its own session
@@ -309,7 +309,7 @@ add_verdict_columns(Row *row, const Verdict *verdict)
 {
 	if (!verdict->known)
 	{
-		for (int i = 0; i < 7; i++)
+		for (int i = 0; i < 8; i++)
 			pgtls_row_null(row);
 		return;
 	}
@@ -324,9 +324,15 @@ add_verdict_columns(Row *row, const Verdict *verdict)
 		pgtls_row_bool(row, verdict->acceptable);
 	pgtls_row_text(row, pgtls_verdict_chain_status(verdict));
 	if (pgtls_verdict_refused(verdict))
-		pgtls_row_text(row, pgtls_verdict_error(verdict));
+	{
+		pgtls_row_text(row, X509_verify_cert_error_string(verdict->error));
+		pgtls_row_int(row, verdict->depth);
+	}
 	else
+	{
 		pgtls_row_null(row);
+		pgtls_row_null(row);
+	}
 	pgtls_row_text(row, pgtls_verdict_crl_status(verdict));
 	pgtls_row_time(row, pgtls_verdict_valid_until(verdict));
 	pgtls_row_time(row, verdict->checked_at);
@@ -503,7 +509,7 @@ may_see(const SessionInfo *info, bool reads_all)
  * The view's rows.  Raises an error without preloading.
  */
 Datum
-pg_stat_tls(PG_FUNCTION_ARGS)
+pg_stat_tls_1_0(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	TimestampTz now = GetCurrentTimestamp();
@@ -547,7 +553,7 @@ pg_stat_tls(PG_FUNCTION_ARGS)
  * it.  NULL in a process that has no client.
  */
 Datum
-pg_tls_session(PG_FUNCTION_ARGS)
+pg_tls_session_1_0(PG_FUNCTION_ARGS)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	SessionInfo *info;

@@ -25,8 +25,8 @@
 #define ASK_CERTIFICATES	'c'
 #define ASK_CRLS			'r'
 
-PG_FUNCTION_INFO_V1(pg_tls_certificates);
-PG_FUNCTION_INFO_V1(pg_tls_crls);
+PG_FUNCTION_INFO_V1(pg_tls_certificates_1_0);
+PG_FUNCTION_INFO_V1(pg_tls_crls_1_0);
 
 
 /* ----------------------------------------------------------------
@@ -299,14 +299,14 @@ ask_rows(FunctionCallInfo fcinfo, char kind, const char *types)
  * started.
  */
 Datum
-pg_tls_certificates(PG_FUNCTION_ARGS)
+pg_tls_certificates_1_0(PG_FUNCTION_ARGS)
 {
 	return ask_rows(fcinfo, ASK_CERTIFICATES, "titttttntTTltltbbtbm");
 }
 
 /* pg_tls_crls() returns SETOF record: the view's rows */
 Datum
-pg_tls_crls(PG_FUNCTION_ARGS)
+pg_tls_crls_1_0(PG_FUNCTION_ARGS)
 {
 	return ask_rows(fcinfo, ASK_CRLS, "tmttnTTIbttm");
 }

@@ -46,8 +46,8 @@ static bool reading_settings = false;
 static List *messages = NIL;	/* of char *, in TopMemoryContext */
 static List *config_errors = NIL;	/* those about the configuration file */
 
-PG_FUNCTION_INFO_V1(pg_tls_check);
-PG_FUNCTION_INFO_V1(pg_tls_check_sessions);
+PG_FUNCTION_INFO_V1(pg_tls_check_1_0);
+PG_FUNCTION_INFO_V1(pg_tls_check_sessions_1_0);
 
 /* ----------------------------------------------------------------
  *		Worker: load
@@ -292,7 +292,8 @@ send_refused(const SessionKey *key, const Verdict *verdict, void *arg)
 	pgtls_worker_put_hex(record, "", has_info ? info.fingerprint : NULL,
 						 PGTLS_SHA256_LEN);
 	pgtls_worker_put(record, pgtls_verdict_chain_status(verdict));
-	pgtls_worker_put(record, pgtls_verdict_error(verdict));
+	pgtls_worker_put(record, X509_verify_cert_error_string(verdict->error));
+	pgtls_worker_put_int(record, verdict->depth);
 	pgtls_worker_put(record, pgtls_verdict_crl_status(verdict));
 	pgtls_worker_send(record);
 	if (has_info)
@@ -399,7 +400,7 @@ take_record(StringInfo record, void *arg)
 		Row			row;
 
 		pgtls_row_begin(&row);
-		pgtls_worker_add_row(&row, record, "itntttt");
+		pgtls_worker_add_row(&row, record, "itntttit");
 		pgtls_row_store(&row, caller->rsinfo);
 	}
 }
@@ -438,7 +439,7 @@ pgtls_dryrun_run(TimestampTz deadline, CheckResult *result)
  * Raises an error without preloading, or if no worker can be started.
  */
 Datum
-pg_tls_check(PG_FUNCTION_ARGS)
+pg_tls_check_1_0(PG_FUNCTION_ARGS)
 {
 	CheckResult result;
 	Row			row;
@@ -464,7 +465,7 @@ pg_tls_check(PG_FUNCTION_ARGS)
  * no worker can be started.
  */
 Datum
-pg_tls_check_sessions(PG_FUNCTION_ARGS)
+pg_tls_check_sessions_1_0(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	CheckResult result;

@@ -32,7 +32,7 @@
 #define MAX_DRY_RUN		(2 * 1024 * 1024)
 
 
-PG_FUNCTION_INFO_V1(pg_tls_file_findings);
+PG_FUNCTION_INFO_V1(pg_tls_file_findings_1_0);
 
 
 /* ----------------------------------------------------------------
@@ -212,7 +212,7 @@ pgtls_findings_main(Datum arg)
  * Raises an error without preloading.
  */
 Datum
-pg_tls_file_findings(PG_FUNCTION_ARGS)
+pg_tls_file_findings_1_0(PG_FUNCTION_ARGS)
 {
 	Question	question = {
 		.name = "pg_tls files",

@@ -21,7 +21,7 @@
 #include "server/history.h"
 #include "server/reloads.h"
 
-PG_FUNCTION_INFO_V1(pg_tls_reload);
+PG_FUNCTION_INFO_V1(pg_tls_reload_1_0);
 
 /* Find the first attempt that began after a request; false for none yet. */
 static bool
@@ -70,7 +70,7 @@ interval_milliseconds(const Interval *interval)
  * what was loaded before is then still in force.
  */
 Datum
-pg_tls_reload(PG_FUNCTION_ARGS)
+pg_tls_reload_1_0(PG_FUNCTION_ARGS)
 {
 	long		milliseconds;
 	TimestampTz deadline;

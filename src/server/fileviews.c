@@ -28,9 +28,9 @@
 #define ASK_ENTRIES			'e'
 #define ASK_SERVER			's'
 
-PG_FUNCTION_INFO_V1(pg_tls_files);
-PG_FUNCTION_INFO_V1(pg_tls_crl_entries);
-PG_FUNCTION_INFO_V1(pg_tls_server_matches);
+PG_FUNCTION_INFO_V1(pg_tls_files_1_0);
+PG_FUNCTION_INFO_V1(pg_tls_crl_entries_1_0);
+PG_FUNCTION_INFO_V1(pg_tls_server_matches_1_0);
 
 
 /* ----------------------------------------------------------------
@@ -219,7 +219,7 @@ ask_rows(FunctionCallInfo fcinfo, char kind, const char *types)
  * preloading, or if no worker can be started.
  */
 Datum
-pg_tls_files(PG_FUNCTION_ARGS)
+pg_tls_files_1_0(PG_FUNCTION_ARGS)
 {
 	return ask_rows(fcinfo, ASK_FILES, "tmtttttITttm");
 }
@@ -230,7 +230,7 @@ pg_tls_files(PG_FUNCTION_ARGS)
  * The entries of all CRLs in force.
  */
 Datum
-pg_tls_crl_entries(PG_FUNCTION_ARGS)
+pg_tls_crl_entries_1_0(PG_FUNCTION_ARGS)
 {
 	return ask_rows(fcinfo, ASK_ENTRIES, "tntTt");
 }
@@ -250,7 +250,7 @@ take_server(StringInfo record, void *arg)
  * name, without preloading, or if no worker can be started.
  */
 Datum
-pg_tls_server_matches(PG_FUNCTION_ARGS)
+pg_tls_server_matches_1_0(PG_FUNCTION_ARGS)
 {
 	char	   *host = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char	   *hex = NULL;

@@ -13,7 +13,7 @@
 #include "server/history.h"
 #include "server/reloads.h"
 
-PG_FUNCTION_INFO_V1(pg_tls_reloads);
+PG_FUNCTION_INFO_V1(pg_tls_reloads_1_0);
 
 /*
  * The message of a failed attempt.  There is none where log_min_messages kept
@@ -80,7 +80,7 @@ pgtls_reloads_make_row(Row *row, const LoadAttempt *attempt)
  * preloading.
  */
 Datum
-pg_tls_reloads(PG_FUNCTION_ARGS)
+pg_tls_reloads_1_0(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	LoadState	s;

@@ -35,7 +35,7 @@
 #define SAVE_TEMP_FILE	SAVE_FILE ".tmp"
 
 /* Changes with the layout of what follows. */
-#define SAVE_MAGIC		0x70674c31
+#define SAVE_MAGIC		0x70674c32
 
 /* More than this is no file of ours. */
 #define SAVE_MAX_SIZE	(512 * 1024 * 1024)

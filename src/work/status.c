@@ -17,11 +17,10 @@
 #include "base/wake.h"
 #include "client/chain.h"
 #include "client/due.h"
-#include "client/inventory.h"
 #include "server/history.h"
 #include "server/reloads.h"
 
-PG_FUNCTION_INFO_V1(pg_tls_status);
+PG_FUNCTION_INFO_V1(pg_tls_status_1_0);
 
 static void
 add_setting(Row *row, const char *value)
@@ -104,7 +103,7 @@ openssl_version(int version)
  * The view's one row.  Raises an error without preloading.
  */
 Datum
-pg_tls_status(PG_FUNCTION_ARGS)
+pg_tls_status_1_0(PG_FUNCTION_ARGS)
 {
 	LoadState	s;
 	LoadAttempt last;
@@ -113,8 +112,6 @@ pg_tls_status(PG_FUNCTION_ARGS)
 	char	   *conf;
 	int			monitor_pid = pgtls_wake_monitor_pid();
 	DueVerdicts due;
-	int64		client_evictions;
-	int64		certificate_evictions;
 	Row			row;
 
 	pgtls_history_read_state(&s);
@@ -191,8 +188,5 @@ pg_tls_status(PG_FUNCTION_ARGS)
 		pgtls_row_null(&row);
 	pgtls_row_bigint(&row, (int64) pgtls_chain_refused());
 	pgtls_row_bigint(&row, due.unkept);
-	pgtls_inventory_evictions(&client_evictions, &certificate_evictions);
-	pgtls_row_bigint(&row, client_evictions);
-	pgtls_row_bigint(&row, certificate_evictions);
 	PG_RETURN_DATUM(pgtls_row_return(&row, fcinfo));
 }

@@ -40,13 +40,13 @@
 /* Attribute types of a DN have names or numbers shorter than this. */
 #define MAX_FIELD_NAME		128
 
-PG_FUNCTION_INFO_V1(pg_tls_client_chain);
-PG_FUNCTION_INFO_V1(pg_tls_client_extensions);
-PG_FUNCTION_INFO_V1(pg_tls_serial_hex);
-PG_FUNCTION_INFO_V1(pg_tls_client_dn_field);
-PG_FUNCTION_INFO_V1(pg_tls_issuer_dn_field);
-PG_FUNCTION_INFO_V1(pg_tls_certificate_text);
-PG_FUNCTION_INFO_V1(pg_tls_certificate_bytea);
+PG_FUNCTION_INFO_V1(pg_tls_client_chain_1_0);
+PG_FUNCTION_INFO_V1(pg_tls_client_extensions_1_0);
+PG_FUNCTION_INFO_V1(pg_tls_serial_hex_1_0);
+PG_FUNCTION_INFO_V1(pg_tls_client_dn_field_1_0);
+PG_FUNCTION_INFO_V1(pg_tls_issuer_dn_field_1_0);
+PG_FUNCTION_INFO_V1(pg_tls_certificate_text_1_0);
+PG_FUNCTION_INFO_V1(pg_tls_certificate_bytea_1_0);
 
 /* The certificate of one's own client; NULL without one, and without client. */
 static X509 *
@@ -172,7 +172,7 @@ store_certificate(ReturnSetInfo *rsinfo, X509 *cert, int position)
  * server's files included, what the server completed the chain with not.
  */
 Datum
-pg_tls_client_chain(PG_FUNCTION_ARGS)
+pg_tls_client_chain_1_0(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	X509	   *leaf = client_certificate();
@@ -232,7 +232,7 @@ store_extension(ReturnSetInfo *rsinfo, X509 *cert, int index)
  * The extensions of the client's certificate, in their order.
  */
 Datum
-pg_tls_client_extensions(PG_FUNCTION_ARGS)
+pg_tls_client_extensions_1_0(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	X509	   *cert = client_certificate();
@@ -318,14 +318,14 @@ dn_field(FunctionCallInfo fcinfo, bool issuer)
  * has none.  An unknown name is an error, with or without a certificate.
  */
 Datum
-pg_tls_client_dn_field(PG_FUNCTION_ARGS)
+pg_tls_client_dn_field_1_0(PG_FUNCTION_ARGS)
 {
 	return dn_field(fcinfo, false);
 }
 
 /* pg_tls_issuer_dn_field(field text) returns text: likewise, of the issuer. */
 Datum
-pg_tls_issuer_dn_field(PG_FUNCTION_ARGS)
+pg_tls_issuer_dn_field_1_0(PG_FUNCTION_ARGS)
 {
 	return dn_field(fcinfo, true);
 }
@@ -338,7 +338,7 @@ pg_tls_issuer_dn_field(PG_FUNCTION_ARGS)
  * whole, and for numbers of more digits than any serial number is shown with.
  */
 Datum
-pg_tls_serial_hex(PG_FUNCTION_ARGS)
+pg_tls_serial_hex_1_0(PG_FUNCTION_ARGS)
 {
 	char	   *decimal =
 		DatumGetCString(DirectFunctionCall1(numeric_out, PG_GETARG_DATUM(0)));
@@ -381,7 +381,7 @@ pg_tls_serial_hex(PG_FUNCTION_ARGS)
  * A row for each certificate in a text in PEM.
  */
 Datum
-pg_tls_certificate_text(PG_FUNCTION_ARGS)
+pg_tls_certificate_text_1_0(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	text	   *value = PG_GETARG_TEXT_PP(0);
@@ -443,7 +443,7 @@ invalid_der(const bytea *value, const char *detail)
  * The row of a certificate in DER.
  */
 Datum
-pg_tls_certificate_bytea(PG_FUNCTION_ARGS)
+pg_tls_certificate_bytea_1_0(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	bytea	   *value = PG_GETARG_BYTEA_PP(0);

@@ -44,7 +44,7 @@ typedef struct Path
 	Verdict		verdict;
 } Path;
 
-PG_FUNCTION_INFO_V1(pg_tls_verify);
+PG_FUNCTION_INFO_V1(pg_tls_verify_1_0);
 
 /* For an argument that contains nothing; the first has to. */
 #define ADVICE_ON_NONE	"For none, leave it out or pass NULL."
@@ -188,14 +188,14 @@ get_moment(FunctionCallInfo fcinfo)
 /*
  * pg_tls_verify(certificate text, intermediates text, trusted text, crls text,
  *				 at timestamptz, mode text)
- * returns record (ok boolean, chain_status text, crl_status text, error text,
- *				   error_code integer, depth integer)
+ * returns record (ok boolean, chain_status text, crl_status text,
+ *				   verify_error text, error_code integer, verify_depth integer)
  *
  * Raises an error if the arguments are not what they should be.  NULL for
  * "certificate" gives NULL.
  */
 Datum
-pg_tls_verify(PG_FUNCTION_ARGS)
+pg_tls_verify_1_0(PG_FUNCTION_ARGS)
 {
 	Path		path = {0};
 	const Verdict *verdict = &path.verdict;

@@ -191,7 +191,8 @@ sub create
 
 	$sql =~ s/^\\echo.*$//m;
 	$sql =~ s/MODULE_PATHNAME/$library/g;
-	my ($rc, undef, $err) = $cluster->psql($sql);
+	$sql =~ s/\@extschema\@/public/g;
+	my ($rc, undef, $err) = $cluster->psql("BEGIN;\n$sql\nCOMMIT;");
 
 	croak "pg_tls--$version.sql: $err" if $rc;
 	return;

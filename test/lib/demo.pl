@@ -335,7 +335,7 @@ END
 	heading('Who is still connected, but would not be let in again?',
 		'Emil\'s certificate ended after he had connected.');
 	show(<<'END');
-SELECT pid, usename, backend_start, valid_until, chain_error
+SELECT pid, usename, backend_start, valid_until, verify_error
 FROM pg_stat_tls JOIN pg_stat_activity USING (pid)
 WHERE NOT acceptable;
 END
@@ -365,8 +365,8 @@ sub print_refused
 	print "$err\n\n", grep { !/connection received/ } split /^/, $c->log_since($mark);
 	print "\nA query tells it without the log:\n\n";
 	show(<<'END', '-x');
-SELECT failure_time::timestamp(0), client_addr, reason, verify_error, subject_dn, serial, not_after::date
-FROM pg_tls_handshake_failures;
+SELECT failed_at::timestamp(0), client_addr, reason, verify_error, subject_dn, serial, not_after::date
+FROM pg_stat_tls_failures;
 END
 	return;
 }
@@ -398,9 +398,9 @@ END
 	heading('The right key is put there.  Reload, and tell whether it worked.');
 	show('SELECT ok, generation, server_not_after FROM pg_tls_reload();');
 	heading('What has happened so far?');
-	show('SELECT attempt, generation, attempt_time::timestamp(0), trigger, ok, error, duration FROM pg_tls_reloads;', '-x');
+	show('SELECT attempt, generation, attempted_at::timestamp(0), trigger, ok, error, duration FROM pg_tls_reloads;', '-x');
 	heading('What is wrong with all this?', 'Worst first, each with what to do about it.');
-	show('SELECT severity, code, object, finding, hint FROM pg_tls_findings;', '-x');
+	show('SELECT severity, code, object, problem, hint FROM pg_tls_findings;', '-x');
 	return;
 }
 

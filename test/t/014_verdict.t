@@ -78,8 +78,8 @@ sub generation { return $c->query('SELECT config_generation FROM pg_tls_session(
 subtest 'without CRLs' => sub {
 	my $row = verdict(cert => 'year');
 
-	is_deeply([ @$row{qw(acceptable chain_status chain_error crl_status chain_length)} ],
-		[ 't', 'valid', undef, 'not_checked', 3 ], 'CRLs are not checked');
+	is_deeply([ @$row{qw(acceptable chain_status verify_error verify_depth crl_status chain_length)} ],
+		[ 't', 'valid', undef, undef, 'not_checked', 3 ], 'CRLs are not checked');
 	is($row->{valid_until}, end_of('root'), 'until the root ends');
 	is(verdict(cert => 'month')->{valid_until}, end_of('month'), 'until the leaf ends');
 	is(verdict(cert => 'direct')->{chain_length}, 2, 'a chain without intermediate');
@@ -92,8 +92,8 @@ subtest 'without CRLs' => sub {
 subtest 'no certificate, no verdict' => sub {
 	my $row = verdict();
 
-	is_deeply([ @$row{qw(acceptable chain_status chain_error crl_status valid_until checked_at chain_length)} ],
-		[ (undef) x 7 ], 'nothing is said');
+	is_deeply([ @$row{qw(acceptable chain_status verify_error verify_depth crl_status valid_until checked_at chain_length)} ],
+		[ (undef) x 8 ], 'nothing is said');
 };
 
 subtest 'with CRLs' => sub {
@@ -181,7 +181,7 @@ subtest 'the clock' => sub {
 	is($until, end_of('brief'), '... for a while');
 	ok($c->poll_until(sub { $column->($brief, 'acceptable') eq 'f' }), 'no longer');
 	is($column->($brief, 'clock_timestamp() >= client_not_after'), 't', 'not before its end');
-	is($column->($brief, 'chain_status, chain_error, crl_status'), 'expired|certificate has expired (depth 0)|good', 'says why');
+	is($column->($brief, 'chain_status, verify_error, verify_depth, crl_status'), 'expired|certificate has expired|0|good', 'says why');
 	ok($c->refused(undef, cert => 'brief'), 'and a new connection is refused');
 	ok($brief->alive, 'the session goes on');
 	is($column->($long, 'acceptable'), 't', 'and so does the other');
@@ -200,7 +200,7 @@ subtest 'the clock' => sub {
 
 	is($status, 't|good', 'a CRL that runs out soon');
 	ok($c->poll_until(sub { $column->($crl, 'acceptable') eq 'f' }), 'has run out');
-	is($column->($crl, 'chain_status, chain_error, crl_status'), 'valid|CRL has expired (depth 0)|expired', 'says why');
+	is($column->($crl, 'chain_status, verify_error, verify_depth, crl_status'), 'valid|CRL has expired|0|expired', 'says why');
 	ok($c->refused(undef, cert => 'year'), 'and a new connection is refused');
 };
 
@@ -233,7 +233,7 @@ subtest 'the clock of CAs' => sub {
 	foreach my $name (grep { $depth{$_} } sort keys %depth)
 	{
 		ok($c->poll_until(sub { $column->($name, 'acceptable') eq 'f' }), "$name: no longer");
-		is($column->($name, 'chain_status, chain_error'), "expired|certificate has expired (depth $depth{$name})",
+		is($column->($name, 'chain_status, verify_error, verify_depth'), "expired|certificate has expired|$depth{$name}",
 			"$name: says which");
 		ok($c->refused(undef, cert => $name), "$name: and a new connection is refused");
 		ok($c->wait_for_log(qr/at depth $depth{$name}: certificate has expired/), "$name: ... for the same")

@@ -97,19 +97,27 @@ foreach my $role (@roles)
 	$c->query('SELECT 1', user => $role, ssl => 'disable', dbname => 'utf8');
 }
 my $names = join "\n", map { my $r = $_; join 'x', map { /^r\d$/ ? $_ : escaped($_) } split /x/, $r } @roles;
+# A name has 63 bytes, and says when they were not enough.
+$names =~ s/^(.{60}).{4,}$/$1\xe2\x80\xa6/mg;
+like($names, qr/\xe2\x80\xa6$/, 'one is too long as it is shown');
 is($c->query(qq{SELECT DISTINCT usename FROM $_ WHERE usename ~ '^r[0-9]' ORDER BY 1}, dbname => 'utf8', unix => 1), $names, "roles in $_")
   for qw(pg_stat_tls_clients pg_stat_tls_client_certificates);
+foreach my $database (qw(utf8 sql_ascii euc_jp), TlsCluster->pg_version < 14 ? () : 'latin1')
+{
+	is($c->query(q{SELECT count(DISTINCT usename), max(octet_length(usename::text)) FROM pg_stat_tls_clients WHERE usename ~ '^r[0-9]'},
+			dbname => $database, unix => 1), '6|63', "$database: each is a name");
+}
 my $name3 = (split /\n/, $names)[3];
-like($c->query(q{SELECT finding FROM pg_tls_findings WHERE code = 'client_certificate_shared'}, dbname => 'utf8', unix => 1),
+like($c->query(q{SELECT problem FROM pg_tls_findings WHERE code = 'client_certificate_shared'}, dbname => 'utf8', unix => 1),
 	qr/"\Q$name3\E"/, 'roles in a finding');
 
 $c->set_hba('local all all trust', 'hostssl all all all cert');
 $c->reload;
 $c->psql('SELECT 1', user => $roles[3], cert => 'hidden', dbname => "d$roles[3]");
-is($c->query(q{SELECT usename || ' ' || database FROM pg_tls_handshake_failures ORDER BY failure_time DESC LIMIT 1}, dbname => 'utf8', unix => 1),
+is($c->query(q{SELECT usename || ' ' || datname FROM pg_stat_tls_failures ORDER BY failed_at DESC LIMIT 1}, dbname => 'utf8', unix => 1),
 	"$name3 d$name3", 'roles and databases in a failure');
 my $raw = join '|', map { quotemeta $bytes->($_) } @hidden;
-unlike($c->query('SELECT f::text FROM pg_tls_handshake_failures f', dbname => 'utf8', unix => 1, env => { PGCLIENTENCODING => 'UTF8' }),
+unlike($c->query('SELECT f::text FROM pg_stat_tls_failures f', dbname => 'utf8', unix => 1, env => { PGCLIENTENCODING => 'UTF8' }),
 	qr/$raw/, 'and nothing raw in it');
 
 done_testing();

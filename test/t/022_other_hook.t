@@ -70,7 +70,7 @@ subtest 'the other module forgets us' => sub {
 	$c->reload;
 	ok($c->poll_query('SELECT count(*) FROM pg_stat_tls WHERE client_certificate AND acceptable IS NULL', 1, unix => 1), 'no verdict then');
 	is($c->query('SELECT verdicts_pending, verdicts_pending_since IS NULL FROM pg_tls_status', unix => 1), '0|t', '... nor a pending one');
-	is($c->query(q{SELECT object, finding ~ 'another module' FROM pg_tls_findings WHERE code = 'session_not_judged'}, unix => 1), 'ssl|t', '... which is a finding');
+	is($c->query(q{SELECT object, problem ~ 'another module' FROM pg_tls_findings WHERE code = 'session_not_judged'}, unix => 1), 'ssl|t', '... which is a finding');
 	$s->close;
 	$c->stop;
 };

@@ -74,6 +74,9 @@ sub becomes
 	ok($ok, "$name: $expected") or diag $last;
 }
 
+# As the log has it.
+my $why = q{verify_error || ' (depth ' || verify_depth || ')'};
+
 # A change of files, and what it does to a session: the whole story.
 sub story
 {
@@ -97,12 +100,12 @@ sub story
 		my ($chain, $crl) = $o{expect} =~ /^f\|(\w+)\|(\w+)$/;
 		is($admin->query('SELECT pid, chain_status, crl_status FROM pg_tls_check_sessions()'), "$pid|$chain|$crl",
 			'pg_tls_check_sessions names the one');
-		like($admin->query('SELECT chain_error FROM pg_tls_check_sessions()'), $o{error}, 'and why');
+		like($admin->query("SELECT $why FROM pg_tls_check_sessions()"), $o{error}, 'and why');
 		is(verdict($victim), $good, 'which changes nothing yet');
 
 		is($admin->query('SELECT ok FROM pg_tls_reload()'), 't', 'loaded');
 		becomes($victim, $o{expect}, 'after the reload');
-		like(verdict($victim, 'chain_error'), $o{error}, 'error');
+		like(verdict($victim, $why), $o{error}, 'error');
 		is(verdict($victim, 'valid_until, chain_length IS NOT NULL, checked_at >= (SELECT loaded_at FROM pg_tls_status)'),
 			'|t|t', 'the rest of the verdict');
 		is(verdict($other), $good, 'another session is acceptable');
@@ -188,7 +191,7 @@ subtest 'a certificate ends' => sub {
 	is($before, 't|valid|good', 'valid');
 	is($until, verdict($victim, "client_not_after + @{[ $pki->last_second ]} * interval '1 s'"), 'until its end');
 	becomes($victim, 'f|expired|good', 'at its end');
-	like(verdict($victim, 'chain_error'), qr/^certificate has expired \(depth 0\)/, 'error');
+	like(verdict($victim, $why), qr/^certificate has expired \(depth 0\)/, 'error');
 	ok($c->poll_until(sub { verdict($victim, "checked_at >= '$until'") eq 't' }), 'it was judged again');
 	is(verdict($victim), 'f|expired|good', 'which gave the same');
 	is(verdict($other), 't|valid|good', 'the other is still valid');
@@ -211,7 +214,7 @@ SKIP:
 
 		is($before, 't|valid|good', 'before');
 		becomes($victim, 'f|valid|expired', 'at its end');
-		like(verdict($victim, 'chain_error'), qr/^CRL has expired \(depth 0\)/, 'error');
+		like(verdict($victim, $why), qr/^CRL has expired \(depth 0\)/, 'error');
 		ok($c->poll_until(sub { verdict($victim, "checked_at >= '$until'") eq 't' }), 'it was judged again');
 		is(verdict($victim), 'f|valid|expired', 'which gave the same');
 		is(verdict($other), 't|valid|good', 'the other is still valid');
@@ -232,7 +235,7 @@ SKIP:
 				  . slurp($pki->crl('int', revoked => [], last_update => $seconds, next_update => $DAY, out => "$dir/future.crl")));
 			$admin->query('SELECT pg_tls_reload()');
 			$c->poll_until(sub { ($last = verdict($victim)) eq 'f|valid|invalid' || time > $end });
-			return ($last, verdict($victim, 'chain_error'));
+			return ($last, verdict($victim, $why));
 		});
 
 		is($early, 'f|valid|invalid', 'too early');
@@ -278,7 +281,7 @@ foreach my $setting ('ssl_ca_file', 'ssl')
 		is($admin->query('SELECT count(*) FROM pg_tls_check_sessions()'), 0, 'nobody to be refused');
 		$admin->query('SELECT pg_reload_conf()');
 		becomes($victim, '|not_checked|not_checked', 'not checked');
-		is(verdict($victim, 'chain_error, valid_until, chain_length'), '||', 'and nothing else');
+		is(verdict($victim, 'verify_error, verify_depth, valid_until, chain_length'), '|||', 'and nothing else');
 		is($admin->query('SELECT verdicts_pending FROM pg_tls_status'), 0, 'no verdict is pending');
 		ok($victim->alive, 'the session goes on');
 		$c->set_conf({ ssl => 'on', ssl_ca_file => 'tls/ca.crt', 'pg_tls.invalid_sessions' => undef });

@@ -197,7 +197,7 @@ subtest 'a full arena, and a CRL that is replaced' => sub {
 		$replace->(crl('a', next_update => $_[0]));
 		@sessions = map { $c->session(cert => "large$_") } 1 .. 4;
 		my @state = map { $admin->query("SELECT $_") } "chains_refused - $before FROM pg_tls_status", 'chains_missing FROM pg_tls_status',
-		  q{object, finding LIKE '%: ' || chains_missing FROM pg_tls_findings, pg_tls_status WHERE code = 'session_not_judged'},
+		  q{object, problem LIKE '%: ' || chains_missing FROM pg_tls_findings, pg_tls_status WHERE code = 'session_not_judged'},
 		  map { "$_ FROM pg_stat_tls" } 'count(*) FILTER (WHERE acceptable)', 'max(valid_until)';
 
 		$replace->(crl('b', next_update => 30 * $DAY));

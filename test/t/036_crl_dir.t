@@ -241,7 +241,7 @@ subtest 'a list' => sub {
 	is($admin->query('SELECT ok FROM pg_tls_reload()'), 't', 'loaded');
 	agrees($s, 't', 'a CRL in the second', @deep);
 	is($admin->query($files), "$data/crls:$data/crls.b|current|", 'pg_tls_files');
-	is($admin->query(q{SELECT string_agg(file || ' ' || state || ' ' || status, ', ' ORDER BY file COLLATE "C") FROM pg_tls_crls}),
+	is($admin->query(q{SELECT string_agg(path || ' ' || state || ' ' || status, ', ' ORDER BY path COLLATE "C") FROM pg_tls_crls}),
 		join(', ', "$data/crls.b/$hash{int}.r0 on demand no_issuer", map { "$data/$_ on demand current" } sort map { "crls/$hash{$_}.r0" } qw(root third)), 'pg_tls_crls');
 	is($findings->(), '', 'no findings');
 	is($warnings->(), '', 'no warnings');
@@ -253,7 +253,7 @@ subtest 'a list' => sub {
 	# what the first directory has of an issuer hides the second
 	spew("$crls/$hash{int}.r0", $empty{int});
 	agrees($s, 't', 'a CRL in the first hides it', @deep);
-	is($admin->query("SELECT status, problem FROM pg_tls_crls WHERE file LIKE '%crls.b/$hash{int}.r0'"),
+	is($admin->query("SELECT status, problem FROM pg_tls_crls WHERE path LIKE '%crls.b/$hash{int}.r0'"),
 		'misnamed|connections do not find it: what another directory of "ssl_crl_dir" has of this issuer hides it', 'which pg_tls_crls says');
 	is($admin->query('SELECT count(*) FROM pg_tls_crl_entries()'), 0, '... and there are no entries of it');
 	unlink "$crls/$hash{int}.r0";

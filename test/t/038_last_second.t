@@ -122,7 +122,7 @@ sub crl_ends
 subtest 'of the client certificate' => sub {
 	agrees('brief', sub { $pki->sign_again('brief', not_after => $_[0]) }, 'f|expired|good',
 		q{SELECT count(*) = 0 FROM pg_tls_findings WHERE code = 'client_certificate_expired' AND object ~ 'brief'
-			AND finding ~ (SELECT client_fingerprint FROM pg_stat_tls WHERE client_not_after <= now() + interval '1 min'
+			AND problem ~ (SELECT client_fingerprint FROM pg_stat_tls WHERE client_not_after <= now() + interval '1 min'
 				ORDER BY client_not_after DESC LIMIT 1)});
 };
 
@@ -136,7 +136,7 @@ subtest 'of a root' => sub {
 			$pki->bundle($c->tls('ca.crt'), 'root', 'briefroot');
 		}, 'f|expired|good',
 		q{SELECT bool_and(problem IS DISTINCT FROM '' AND coalesce(problem, '') !~ 'ended') FROM pg_tls_certificates
-			WHERE source = 'ssl_ca_file' AND subject_dn ~ 'briefroot'});
+			WHERE setting = 'ssl_ca_file' AND subject_dn ~ 'briefroot'});
 };
 
 subtest 'of a CRL' => sub {

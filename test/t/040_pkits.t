@@ -91,7 +91,7 @@ sub verify
 	my ($mode, $at) = @_;
 
 	return $c->query_rows(
-		"SELECT test, ok, error_code, depth, error, chain_status, crl_status
+		"SELECT test, ok, error_code, verify_depth, verify_error, chain_status, crl_status
 		 FROM pkits, LATERAL pg_tls_verify(certificate, intermediates, trusted, crls, $at, '$mode')",
 		unix => 1);
 }
@@ -215,7 +215,7 @@ sub connects
 				"$what: refused, $error")
 			  or diag "$out$err";
 			my (undef, undef, undef, $depth) = @{ $now{ $row->{test} } };
-			ok($c->poll_query('SELECT verify_error, depth FROM pg_tls_handshake_failures ORDER BY failure_time DESC LIMIT 1',
+			ok($c->poll_query('SELECT verify_error, verify_depth FROM pg_stat_tls_failures ORDER BY failed_at DESC LIMIT 1',
 					"$error|$depth", unix => 1), "$what: by the same error");
 			$refused++;
 		}

@@ -77,7 +77,7 @@ sub verify
 	my ($mode, @names) = @_;
 
 	return $c->query(
-		'SELECT ok, error_code, depth FROM pg_tls_verify(' .
+		'SELECT ok, error_code, verify_depth FROM pg_tls_verify(' .
 		  join(', ', map { $_ ? "'" . slurp("$dir/$_.crt") . "'" : 'NULL' } @names) . ", mode => '$mode')",
 		ssl => 'disable');
 }

@@ -131,7 +131,7 @@ sub load
 	$_->{c}->set_conf(\%new) for @servers;
 	if ($asked)
 	{
-		my ($ok, $out) = $asked->{admin}->try_query('SELECT pid, chain_error, chain_status, crl_status FROM pg_tls_check_sessions()');
+		my ($ok, $out) = $asked->{admin}->try_query('SELECT pid, verify_error || $$ (depth $$ || verify_depth || $$)$$, chain_status, crl_status FROM pg_tls_check_sessions()');
 
 		$asked->{foretold} = $ok ? { map { /^(\d+)\|(.*)/ } split /\n/, $out } : undef;
 	}
@@ -234,7 +234,7 @@ sub column
 	foreach my $server (@with)
 	{
 		$verdicts{ $server->{name} } = { map { shift @$_ => $_ } query($server,
-			'SELECT pid, acceptable, chain_error, chain_status, crl_status FROM pg_stat_tls WHERE client_certificate') };
+			'SELECT pid, acceptable, verify_error || $$ (depth $$ || verify_depth || $$)$$, chain_status, crl_status FROM pg_stat_tls WHERE client_certificate') };
 		$server->{admin}->query('SELECT pg_stat_tls_reset()');
 	}
 
@@ -249,8 +249,8 @@ sub column
 
 		# They are written down after the client has got its answer.
 		$server->{c}->poll_until(sub {
-			@rows = query($server, "SELECT client_port, coalesce(verify_error || ' (depth ' || depth || ')', error)
-				FROM pg_tls_handshake_failures ORDER BY failure_time");
+			@rows = query($server, "SELECT client_port, coalesce(verify_error || ' (depth ' || verify_depth || ')', error)
+				FROM pg_stat_tls_failures ORDER BY failed_at");
 			@rows >= @refused;
 		}, what => 'failures to be remembered');
 

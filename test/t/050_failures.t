@@ -34,8 +34,8 @@ $c->start;
 my $admin = $c->session(unix => 1);
 $admin->query('CREATE EXTENSION pg_tls; CREATE ROLE cert_only LOGIN; CREATE ROLE needs_cert LOGIN; CREATE ROLE alice LOGIN');
 
-my $columns = join ', ', qw(reason error verify_error depth subject_dn issuer_dn serial fingerprint not_before
-  not_after usename database client_addr client_port pid);
+my $columns = join ', ', qw(reason error verify_error verify_depth subject_dn issuer_dn serial fingerprint not_before
+  not_after usename datname client_addr client_port pid);
 my $seen = 0;
 
 # What came into the view since the last call.
@@ -45,7 +45,7 @@ sub failures
 
 	$c->poll_until(
 		sub {
-			@rows = $c->query_rows("SELECT $columns FROM pg_tls_handshake_failures ORDER BY failure_time", unix => 1);
+			@rows = $c->query_rows("SELECT $columns FROM pg_stat_tls_failures ORDER BY failed_at", unix => 1);
 			return @rows > $seen;
 		},
 		what => 'a failure');
@@ -96,13 +96,13 @@ sub fails
 			is($row->{fingerprint}, undef, 'no certificate');
 		}
 		like($row->{verify_error} // '', $expect{verify} // qr/^$/, 'verify_error');
-		is($row->{depth}, $expect{depth}, 'depth');
+		is($row->{verify_depth}, $expect{depth}, 'depth');
 		like($row->{error}, $expect{error} // qr/^could not accept SSL connection: /, 'the message of the server');
 		like($c->log_since($mark), qr/\[$row->{pid}\].*\Q$row->{error}\E/, 'which the log has, too');
 		is($row->{client_addr}, $expect{unix} ? undef : $expect{addr} // '127.0.0.1', 'address');
 		cmp_ok($row->{client_port} // 0, '>', 1023, 'port');
 		is($row->{usename}, $expect{user}, 'role');
-		is($row->{database}, $expect{user} ? 'postgres' : undef, 'database');
+		is($row->{datname}, $expect{user} ? 'postgres' : undef, 'database');
 	};
 }
 
@@ -256,7 +256,7 @@ SKIP:
 # What is no failure of TLS.
 $c->psql('SELECT 1', dbname => 'nowhere');
 $c->psql('SELECT 1', unix => 1, user => 'nobody');
-is($c->query('SELECT count(*) FROM pg_tls_handshake_failures', unix => 1), $seen, 'other failures are not in the view');
+is($c->query('SELECT count(*) FROM pg_stat_tls_failures', unix => 1), $seen, 'other failures are not in the view');
 
 subtest 'pg_tls.require_encryption' => sub {
 	$c->set_hba('local all all trust', 'host all all all trust');
@@ -316,7 +316,7 @@ subtest 'flood' => sub {
 	{
 		foreach my $s (@good) { $wrong++ if $s->query('SELECT 6 * 7') ne '42' }
 		# Rows are whole: each reason has a message that fits it.
-		$wrong++ if $admin->query(q{SELECT count(*) FROM pg_tls_handshake_failures
+		$wrong++ if $admin->query(q{SELECT count(*) FROM pg_stat_tls_failures
 			WHERE error NOT LIKE 'could not accept SSL connection%' AND error NOT LIKE '%pg\_hba.conf%'
 				AND error NOT LIKE '%certificate%' AND error NOT LIKE 'invalid length of startup packet'
 				AND error NOT LIKE 'received unencrypted data%' AND error <> 'connection is not encrypted' OR client_addr NOT IN ('127.0.0.1', '::1')}) ne '0';
@@ -325,7 +325,7 @@ subtest 'flood' => sub {
 	is($wrong, 0, 'good clients work, and rows are whole');
 	ok($c->poll_until(sub { counted('not_tls') + counted('eof') == $before + $n }), 'each failure was counted')
 	  or diag counted('not_tls') + counted('eof') - $before;
-	is($admin->query('SELECT count(*) FROM pg_tls_handshake_failures'), 256, 'the ring is full, and no more');
+	is($admin->query('SELECT count(*) FROM pg_stat_tls_failures'), 256, 'the ring is full, and no more');
 	is($admin->query(q{SELECT count FROM pg_stat_tls_handshakes WHERE result = 'accepted'}), $accepted + 50, 'accepted');
 	cmp_ok($c->memory_kb($c->pid) - $memory, '<', 1024, 'the memory of the postmaster does not grow');
 	$_->close for @good;
@@ -333,8 +333,8 @@ subtest 'flood' => sub {
 
 subtest 'reset' => sub {
 	$admin->query('SELECT pg_stat_tls_reset()');
-	is($admin->query('SELECT count(*) FROM pg_tls_handshake_failures'), 0, 'no failures');
-	is($admin->query('SELECT sum(count), count(last_time) FROM pg_stat_tls_handshakes'), '0|0', 'no counts');
+	is($admin->query('SELECT count(*) FROM pg_stat_tls_failures'), 0, 'no failures');
+	is($admin->query('SELECT sum(count), count(last_at) FROM pg_stat_tls_handshakes'), '0|0', 'no counts');
 	$seen = 0;
 	fails('and anew', psql(cert => 'revoked'), 'certificate_revoked', 'revoked', verify => qr/^certificate revoked$/, depth => 0);
 };

@@ -15,10 +15,43 @@ my $pki = TlsPKI->default_set("$dir/pki");
 my $c = TlsCluster->new(ssl => 1, pki => $pki, conf => { 'pg_tls.max_clients' => 10, 'pg_tls.max_certificates' => 10 });
 my $file = $c->datadir . '/pg_stat_tmp/pg_tls.stat';
 
+my $began = time;
+
 $c->start;
-$c->query('CREATE EXTENSION pg_tls; CREATE ROLE alice LOGIN; SELECT pg_stat_tls_reset()', unix => 1);
+$c->query('CREATE EXTENSION pg_tls; CREATE ROLE alice LOGIN', unix => 1);
 
 sub q1 { return $c->query($_[0], unix => 1) }
+
+# Since when, by each of the views.
+sub since
+{
+	my @views = split /\n/, q1(q{SELECT attrelid::regclass FROM pg_attribute WHERE attname = 'stats_reset' AND attrelid::regclass::text LIKE 'pg\_stat\_tls%'});
+
+	return q1('SELECT ' . join(', ', map { "(SELECT array_agg(DISTINCT stats_reset) FROM $_)" } @views)) =~ tr/{}//dr;
+}
+
+subtest 'since when' => sub {
+	# so that each view has a row
+	my $session = sub { $c->query('SELECT 1', cert => 'alice'); $c->psql('SELECT 1', cert => 'expired') };
+
+	$session->();
+	$c->poll_query('SELECT count(*) FROM pg_stat_tls_failures', 1, unix => 1);
+	is(q1("SELECT stats_reset BETWEEN to_timestamp($began) AND pg_postmaster_start_time() FROM pg_stat_tls_info"), 't', 'the first start');
+	my $first = (split /\|/, since())[0];
+	is(since(), join('|', ($first) x 5), 'the same in all views');
+	my $now = q1('SELECT now()');
+	my $other = 'SELECT generation, attempts, failures, (SELECT array_agg(r) FROM pg_tls_reloads r), (SELECT array_agg(f) FROM pg_tls_files f) FROM pg_tls_status';
+	my $kept = q1($other);
+
+	q1('SELECT pg_stat_tls_reset()');
+	$session->();
+	$c->poll_query('SELECT count(*) FROM pg_stat_tls_failures', 1, unix => 1);
+	my $second = (split /\|/, since())[0];
+	is(since(), join('|', ($second) x 5), 'after a reset, too');
+	is(q1("SELECT stats_reset BETWEEN '$now' AND now() FROM pg_stat_tls_info"), 't', '... which that is');
+	is(q1($other), $kept, '... and views of other names are as they were');
+	q1('SELECT pg_stat_tls_reset()');
+};
 
 my $clients = q{SELECT usename, client_addr, encryption, version, cipher IS NOT NULL, key_exchange IS NOT NULL, sessions
 	FROM pg_stat_tls_clients WHERE encryption <> 'local' ORDER BY 1, 3, 4};
@@ -34,14 +67,14 @@ subtest 'each way has its row' => sub {
 		'postgres|127.0.0.1|tls|TLSv1.2|t|t|1',
 		'postgres|127.0.0.1|tls|TLSv1.3|t|t|3'), 'rows');
 	is(q1(q{SELECT sessions > 0, client_addr IS NULL FROM pg_stat_tls_clients WHERE encryption = 'local'}), 't|t', 'the Unix socket');
-	is(q1('SELECT count(*) FROM pg_stat_tls_clients WHERE first_seen > last_seen OR last_seen > now()'), 0, 'moments');
-	is(q1('SELECT count(*) FROM pg_stat_tls_clients WHERE first_seen < last_seen') > 0, 1, 'first and last differ');
+	is(q1('SELECT count(*) FROM pg_stat_tls_clients WHERE first_seen_at > last_seen_at OR last_seen_at > now()'), 0, 'moments');
+	is(q1('SELECT count(*) FROM pg_stat_tls_clients WHERE first_seen_at < last_seen_at') > 0, 1, 'first and last differ');
 };
 
 subtest 'certificates' => sub {
 	$c->query('SELECT 1', host => '127.0.0.1', cert => 'alice', user => 'alice') for 1 .. 2;
 	$c->query('SELECT 1', host => '127.0.0.1', cert => 'bob');
-	my @rows = $c->query_rows(q{SELECT c.fingerprint, c.usename, c.subject_dn, c.issuer_dn, c.serial, c.san, c.key, c.not_before, c.not_after, c.sessions, c.last_addr
+	my @rows = $c->query_rows(q{SELECT c.fingerprint, c.usename, c.subject_dn, c.issuer_dn, c.serial, c.san, c.key, c.not_before, c.not_after, c.sessions, c.last_client_addr
 		FROM pg_stat_tls_client_certificates c ORDER BY c.subject_dn, c.usename}, unix => 1);
 	is(scalar @rows, 3, 'rows');
 	is(join(' ', map { "$_->[1]:$_->[9]" } @rows), 'alice:2 postgres:1 postgres:1', 'roles and sessions');
@@ -135,7 +168,8 @@ sub everything
 	return join "\n--\n", q1($clients),
 	  q1('SELECT * FROM pg_stat_tls_client_certificates ORDER BY fingerprint, usename'),
 	  q1('SELECT * FROM pg_stat_tls_handshakes ORDER BY 1, 2'),
-	  q1('SELECT * FROM pg_tls_handshake_failures ORDER BY failure_time');
+	  q1('SELECT * FROM pg_stat_tls_failures ORDER BY failed_at'),
+	  q1('SELECT * FROM pg_stat_tls_info');
 }
 
 $c->psql('SELECT 1', host => '127.0.0.1', cert => $_) for qw(revoked expired);
@@ -203,11 +237,14 @@ subtest 'bad files' => sub {
 };
 
 subtest 'pg_tls.save = off' => sub {
+	my $since = q1('SELECT stats_reset FROM pg_stat_tls_info');
+
 	$c->stop;
 	$c->set_conf({ 'pg_tls.save' => 'off' });
 	$c->start;
 	$c->poll_query('SELECT monitor_pid IS NOT NULL FROM pg_tls_status', 't', unix => 1);
 	is(q1(q{SELECT count(*) FROM pg_stat_tls_client_certificates}), 0, 'not read');
+	is(q1("SELECT stats_reset > '$since' FROM pg_stat_tls_info"), 't', '... so that counting begins');
 	$c->set_conf({ 'pg_tls.save' => undef });
 	$c->restart;
 	ok($c->poll_until(sub { everything() eq $before }), 'and not overwritten');
@@ -221,11 +258,11 @@ subtest 'at the bound' => sub {
 	$c->query('SELECT 1', host => '127.0.0.1', cert => 'bob', user => 'r95') for 1 .. 2;
 	is(q1(q{SELECT string_agg(usename || ':' || sessions, ' ' ORDER BY substr(usename, 2)::int) FROM pg_stat_tls_client_certificates}),
 		join(' ', map { "r$_:" . ($_ == 95 ? 3 : 1) } 91 .. 100), 'certificates: exact for those kept');
-	is(q1('SELECT certificate_evictions FROM pg_tls_status'), 90, 'evictions are counted');
+	is(q1('SELECT certificate_evictions FROM pg_stat_tls_info'), 90, 'evictions are counted');
 	is(q1('SELECT count(*) FROM pg_stat_tls_clients'), 10, 'clients: as many as are kept');
 	is(q1(q{SELECT string_agg(usename || ':' || sessions, ' ' ORDER BY substr(usename, 2)::int) FROM pg_stat_tls_clients WHERE encryption = 'tls'}),
 		join(' ', map { "r$_:" . ($_ == 95 ? 3 : 1) } 92 .. 100), 'clients: exact for those kept (and the Unix socket)');
-	cmp_ok(q1('SELECT client_evictions FROM pg_tls_status'), '>=', 90, 'evictions are counted');
+	cmp_ok(q1('SELECT client_evictions FROM pg_stat_tls_info'), '>=', 90, 'evictions are counted');
 	$before = everything();
 	$c->restart;
 	ok($c->poll_until(sub { everything() eq $before }), 'a restart keeps the full tables');

@@ -67,7 +67,7 @@ sub finds
 {
 	my ($name, @expected) = @_;
 	my @rows = map { [ split /\|/ ] } split /\n/,
-	  $s->query('SELECT code, severity, object, finding, hint IS NOT NULL FROM pg_tls_findings ORDER BY 1, 3');
+	  $s->query('SELECT code, severity, object, problem, hint IS NOT NULL FROM pg_tls_findings ORDER BY 1, 3');
 	my $codes = join ' ', map { $_->[0] } @rows;
 
 	is($codes, join(' ', map { $_->[0] } @expected), $name) or return;
@@ -332,7 +332,7 @@ for (
 	[ 'trust and a certificate that proves nothing', ['hostssl all all all trust clientcert=verify-ca'], [ 'hba_trust', 'critical', 'line 3 of pg_hba.conf', qr/lets anybody with a certificate from all in/ ] ],
 	[ 'trust without TLS', ['host all all 192.0.2.0/24 trust'], $clear->(3, 'host'), [ 'hba_trust', 'critical', 'line 3 of pg_hba.conf', qr/lets anybody from 192.0.2.0\/255.255.255.0 in as any role/ ] ],
 	[ 'trust and a certificate', ['hostssl all all all trust clientcert=verify-full'] ],
-	[ 'an error', ['host all all nonsense/99 scram-sha-256'], [ 'hba_error', 'critical', 'line 3 of pg_hba.conf', qr/^line 3: specifying both host name and CIDR mask is invalid: \.\.\.$/ ] ])
+	[ 'an error', ['host all all nonsense/99 scram-sha-256'], [ 'hba_error', 'critical', 'line 3 of pg_hba.conf', qr/^line 3 cannot be read$/ ] ])
 {
 	my ($name, $lines, @expected) = @$_;
 
@@ -394,7 +394,7 @@ SKIP:
 	$pki->revoke('alice');
 	files(crl => slurp($pki->crl_path('root')) . slurp($pki->crl('int', out => "$dir/x", next_update => 90 * $DAY)));
 	$c->poll_query('SELECT count(*) FROM pg_stat_tls WHERE NOT acceptable', 1, unix => 1);
-	finds('revoked', [ 'session_not_acceptable', 'critical', '/CN=alice', qr/^certificate [0-9a-f]{64} would not be let in again \(sessions connected with it: 1\): certificate revoked \(depth 0\)$/ ]);
+	finds('revoked', [ 'session_not_acceptable', 'critical', '/CN=alice', qr/^certificate [0-9a-f]{64} would not be let in again \(sessions connected with it: 1\): certificate revoked$/ ]);
 	files();
 	$c->poll_query('SELECT count(*) FROM pg_stat_tls WHERE acceptable', 1, unix => 1);
 	clean('revoked');
@@ -519,7 +519,9 @@ is($s->query(q{SELECT proconfig FROM pg_proc WHERE proname = 'pg_tls_hba_rules'}
 $c->set_hba(@hba, 'hostssl all all all ldap ldapserver=x ldapbasedn=y ldapbinddn=z ldapbindpasswd=secret');
 unlike($c->query('SELECT r::text FROM pg_tls_hba_rules() r', unix => 1, user => 'watcher'), qr/secret/, 'and keeps passwords to itself');
 
-# Another role's functions and operators in the extension's schema.
+# Another role's functions and operators in the extension's schema, which would be
+# called for such a finding.
+$c->set_hba(@hba, 'host all all all scram-sha-256');
 $c->query(<<'END', unix => 1, dbname => 'template1');
 CREATE TABLE public.trap (who text);
 CREATE SCHEMA hostile;
@@ -534,8 +536,8 @@ CREATE EXTENSION pg_tls SCHEMA hostile;
 SELECT * FROM hostile.pg_tls_findings;
 END
 is($c->query('SELECT count(*) FROM public.trap', unix => 1, dbname => 'template1'), 0, 'are not called');
-is($c->query(q{SELECT count(*) FROM hostile.pg_tls_findings WHERE finding = 'all is well'}, unix => 1, dbname => 'template1'), 0, 'nor believed');
-is(($c->psql('ALTER EXTENSION pg_tls SET SCHEMA public; SELECT count(*) FROM pg_tls_findings', unix => 1, dbname => 'template1'))[0], 0, 'and the extension can move');
+is($c->query(q{SELECT count(*) FROM hostile.pg_tls_findings WHERE code = 'hba_clear_text'}, unix => 1, dbname => 'template1'), 1, '... though there is a finding');
+is($c->query(q{SELECT count(*) FROM hostile.pg_tls_findings WHERE problem = 'all is well'}, unix => 1, dbname => 'template1'), 0, 'nor believed');
 
 # Without a free worker slot.
 $c->set_conf({ max_worker_processes => 2 });

@@ -68,9 +68,9 @@ sub try_file
 is($s->query('SELECT string_agg(setting || $$ $$ || state, $$,$$) FROM pg_tls_files WHERE problem IS NULL'),
 	'ssl_cert_file current,ssl_key_file current,ssl_ca_file current,ssl_crl_file current,ssl_crl_dir unset,ssl_dh_params_file unset',
 	'a row for each setting, in order');
-is($s->query(q{SELECT count(*) FROM pg_tls_files WHERE loaded_sha256 = disk_sha256 AND loaded_sha256 ~ '^[0-9a-f]{64}$'}),
+is($s->query(q{SELECT count(*) FROM pg_tls_files WHERE loaded_fingerprint = disk_fingerprint AND loaded_fingerprint ~ '^[0-9a-f]{64}$'}),
 	4, 'digests of what is loaded and on disk');
-is($s->query(q{SELECT count(DISTINCT loaded_sha256) FROM pg_tls_files}), 4, 'each of its own');
+is($s->query(q{SELECT count(DISTINCT loaded_fingerprint) FROM pg_tls_files}), 4, 'each of its own');
 {
 	my @st = stat $c->tls('server.key');
 	my $owner = getpwuid $st[4];
@@ -81,11 +81,11 @@ is($s->query(q{SELECT count(DISTINCT loaded_sha256) FROM pg_tls_files}), 4, 'eac
 {
 	my $public = `openssl pkey -in @{[$pki->key('server')]} -pubout -outform DER | openssl dgst -sha256 -r`;
 
-	is($s->query(q{SELECT disk_sha256 FROM pg_tls_files WHERE setting = 'ssl_key_file'}),
+	is($s->query(q{SELECT disk_fingerprint FROM pg_tls_files WHERE setting = 'ssl_key_file'}),
 		(split / /, $public)[0], 'of the key, its public key alone');
 }
 
-is($s->query(q{SELECT source, position, state, subject_dn, is_ca, self_signed, has_crl, problem FROM pg_tls_certificates}),
+is($s->query(q{SELECT setting, position, state, subject_dn, is_ca, self_signed, has_crl, problem FROM pg_tls_certificates}),
 	"ssl_cert_file|1|loaded|/CN=server|f|f||\n" . "ssl_cert_file|2|loaded|/CN=int|t|f||\n" . "ssl_ca_file|1|loaded|/CN=root|t|t|t|",
 	'certificates');
 for my $name (qw(server int))
@@ -97,7 +97,7 @@ for my $name (qw(server int))
 	is($s->query("SELECT fingerprint, serial_hex FROM pg_tls_certificates WHERE subject_dn = '/CN=$name'"),
 		"$fp|$serial", "fingerprint and serial number of $name");
 }
-is($s->query(q{SELECT array_to_string(san, ',') || ' ' || key || ' ' || array_to_string(eku, ',') || ' ' || signature_algorithm FROM pg_tls_certificates WHERE position = 1 AND source = 'ssl_cert_file'}),
+is($s->query(q{SELECT array_to_string(san, ',') || ' ' || key || ' ' || array_to_string(eku, ',') || ' ' || signature_algorithm FROM pg_tls_certificates WHERE position = 1 AND setting = 'ssl_cert_file'}),
 	'DNS:localhost,DNS:*.example.com,IP:127.0.0.1,IP:::1 EC-P-256 serverAuth ecdsa-with-SHA256', 'details');
 
 # Host names, as libpq compares them.
@@ -125,13 +125,13 @@ is($s->query('SELECT pg_tls_server_matches(NULL) IS NULL'), 't', 'NULL');
 # Other contents: certificate first, then its key.
 
 my %old = map { $_ => slurp($c->tls($setting{$_}[1])) } qw(cert key ca crl);
-my $loaded = $s->query(q{SELECT loaded_sha256 FROM pg_tls_files WHERE setting = 'ssl_cert_file'});
+my $loaded = $s->query(q{SELECT loaded_fingerprint FROM pg_tls_files WHERE setting = 'ssl_cert_file'});
 
 spew($c->tls('server.crt'), slurp($pki->chain('renewed')));
 file_is('cert', 'changed', 'certificate on disk is another');
 file_is('key', 'current|does not belong to the certificate in ssl_cert_file', 'key does not fit');
-is($s->query(q{SELECT loaded_sha256 FROM pg_tls_files WHERE setting = 'ssl_cert_file'}), $loaded, 'what is loaded stays');
-is($s->query(q{SELECT position, state, subject_dn FROM pg_tls_certificates WHERE source = 'ssl_cert_file'}),
+is($s->query(q{SELECT loaded_fingerprint FROM pg_tls_files WHERE setting = 'ssl_cert_file'}), $loaded, 'what is loaded stays');
+is($s->query(q{SELECT position, state, subject_dn FROM pg_tls_certificates WHERE setting = 'ssl_cert_file'}),
 	"1|disk only|/CN=renewed\n2|loaded|/CN=int\n1|loaded only|/CN=server", 'certificates loaded, and on disk');
 spew($c->tls('server.key'), slurp($pki->key('renewed')));
 file_is('key', 'changed', 'key on disk is another');
@@ -151,7 +151,7 @@ spew($c->tls('server.crt'), "a comment\n" . slurp($pki->chain('cn')) =~ s/\n/\r\
 file_is('cert', 'current', 'comments and line ends do not matter');
 spew($c->tls('ca.crt'), slurp($pki->crt('int')), slurp($pki->crt('root')), slurp($pki->crt('int')));
 file_is('ca', 'changed', 'a CA more');
-is($s->query(q{SELECT position, state, subject_dn, has_crl FROM pg_tls_certificates WHERE source = 'ssl_ca_file'}),
+is($s->query(q{SELECT position, state, subject_dn, has_crl FROM pg_tls_certificates WHERE setting = 'ssl_ca_file'}),
 	"1|disk only|/CN=int|t\n2|loaded|/CN=root|t\n3|disk only|/CN=int|t", 'CAs loaded, and on disk');
 $s->query('SELECT pg_tls_reload()');
 file_is('ca', 'current', 'CAs loaded: their order and duplicates do not matter');
@@ -161,7 +161,7 @@ spew($c->tls('server.crt'), slurp($pki->crt('cn')));
 file_is('cert', 'changed', 'chain without its intermediate certificate');
 $s->query('SELECT pg_tls_reload()');
 file_is('cert', 'current', 'certificate alone, while pg_tls builds the chain to send');
-is($s->query(q{SELECT count(*) FROM pg_tls_certificates WHERE source = 'ssl_cert_file'}), 1, 'which is not in the file');
+is($s->query(q{SELECT count(*) FROM pg_tls_certificates WHERE setting = 'ssl_cert_file'}), 1, 'which is not in the file');
 
 # CRLs among CAs, and CAs among CRLs: OpenSSL takes both from either.
 spew($c->tls('ca.crt'), slurp($pki->crt('root')), slurp($pki->crl_path('root')));
@@ -169,9 +169,9 @@ spew($c->tls('crl.pem'), slurp($pki->crl_path('int')), slurp($pki->crt('int')));
 $s->query('SELECT pg_tls_reload()');
 file_is('ca', 'current', 'CA file with a CRL');
 file_is('crl', 'current', 'CRL file with a CA');
-is($s->query('SELECT source, subject_dn FROM pg_tls_certificates WHERE source <> $$ssl_cert_file$$'),
+is($s->query('SELECT setting, subject_dn FROM pg_tls_certificates WHERE setting <> $$ssl_cert_file$$'),
 	"ssl_ca_file|/CN=root\nssl_crl_file|/CN=int", 'certificates are where they are');
-is($s->query('SELECT source, state, issuer_dn FROM pg_tls_crls'),
+is($s->query('SELECT setting, state, issuer_dn FROM pg_tls_crls'),
 	"ssl_ca_file|loaded|/CN=root\nssl_crl_file|loaded|/CN=int", 'and CRLs');
 
 for (keys %old)
@@ -242,7 +242,7 @@ $c->poll_query('SHOW ssl_passphrase_command', 'echo x');
 	file_is('key', 'changed', 'key with passphrase, not loaded yet');
 	$s->query('SELECT pg_tls_reload()');
 	file_is('key', 'current', 'key with passphrase, loaded');
-	is($s->query(q{SELECT loaded_sha256 IS NOT NULL, disk_sha256 IS NULL FROM pg_tls_files WHERE setting = 'ssl_key_file'}),
+	is($s->query(q{SELECT loaded_fingerprint IS NOT NULL, disk_fingerprint IS NULL FROM pg_tls_files WHERE setting = 'ssl_key_file'}),
 		't|t', 'what it holds on disk is not known');
 	system "openssl pkey -in @{[$pki->key('server')]} -aes128 -passout pass:x -out $path.new";
 	chmod 0600, "$path.new";
@@ -270,7 +270,7 @@ $c->poll_query('SHOW ssl_cert_file', 'tls/nowhere.crt');
 $c->poll_query('SELECT last_attempt_ok FROM pg_tls_status', 'f');
 file_is('ca', 'changed', 'no longer configured, but loaded');
 file_is('cert', 'missing|does not exist', 'configured, and not there');
-is($s->query(q{SELECT source, position, state, subject_dn FROM pg_tls_certificates}),
+is($s->query(q{SELECT setting, position, state, subject_dn FROM pg_tls_certificates}),
 	"ssl_cert_file|1|loaded only|/CN=server\nssl_cert_file|2|loaded only|/CN=int\nssl_ca_file||loaded only|/CN=root",
 	'what is loaded is known without files');
 $c->set_conf({ ssl_ca_file => 'tls/ca.crt', ssl_cert_file => 'tls/server.crt' });
@@ -289,7 +289,7 @@ like($s->query(q{SELECT problem FROM pg_tls_certificates WHERE subject_dn = '/CN
 $c->set_conf({ ssl => 'off' });
 $c->reload;
 $c->poll_query('SELECT active FROM pg_tls_status', 'f', unix => 1);
-is($s->query(q{SELECT string_agg(setting, ',') FROM pg_tls_files WHERE state IS NULL AND disk_sha256 IS NOT NULL AND loaded_sha256 IS NULL}),
+is($s->query(q{SELECT string_agg(setting, ',') FROM pg_tls_files WHERE state IS NULL AND disk_fingerprint IS NOT NULL AND loaded_fingerprint IS NULL}),
 	'ssl_cert_file,ssl_key_file,ssl_ca_file,ssl_crl_file', 'ssl off: nothing to compare with');
 is($s->query(q{SELECT DISTINCT state FROM pg_tls_certificates}), 'disk only', 'certificates on disk');
 is($s->query(q{SELECT pg_tls_server_matches('localhost') IS NULL}), 't', 'no server certificate');

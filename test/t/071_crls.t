@@ -83,7 +83,7 @@ sub lets_in { return ($c->psql('SELECT 1', cert => $_[0]))[0] == 0 ? 1 : 0 }
 
 subtest 'status' => sub {
 	my @rows = map { [ split /\|/, $_, -1 ] }
-	  split /\n/, $s->query('SELECT issuer_dn, status, problem, source, file, state FROM pg_tls_crls');
+	  split /\n/, $s->query('SELECT issuer_dn, status, problem, setting, path, state FROM pg_tls_crls');
 	my @expected = (
 		[ '/CN=root', 'current', qr/^$/ ],
 		[ '/CN=ended', 'expired', qr/^CRL of "\/CN=ended" ended at $when: $lockout$/ ],
@@ -127,7 +127,7 @@ subtest 'what a CRL says of itself' => sub {
 		is($row->{this_update}, $at->(openssl_crl($file{$ca}, '-lastupdate')), "$ca: this_update");
 		is($row->{next_update}, $next eq 'NONE' ? undef : $at->($next), "$ca: next_update");
 		is($row->{revoked}, $revoked, "$ca: $revoked entries");
-		is($row->{sha256}, $sha, "$ca: SHA-256");
+		is($row->{fingerprint}, $sha, "$ca: SHA-256");
 		is($row->{status}, 'current', "$ca: current");
 	}
 	is($s->query('SELECT issuer_dn, crl_number, delta FROM pg_tls_crls ORDER BY 1'),
@@ -161,14 +161,14 @@ subtest 'state' => sub {
 		"/CN=ca01|loaded\n/CN=ca02|disk only\n/CN=root|loaded only", 'loaded, on disk, and both');
 	is($s->query('SELECT issuer_dn FROM pg_tls_crl_entries() GROUP BY 1'), '/CN=root', 'entries are those loaded');
 	unlink $path or die $!;
-	is($s->query('SELECT issuer_dn, state, file FROM pg_tls_crls ORDER BY 1'),
+	is($s->query('SELECT issuer_dn, state, path FROM pg_tls_crls ORDER BY 1'),
 		"/CN=ca01|loaded only|$path\n/CN=root|loaded only|$path", 'no file any more');
 	is($s->query('SELECT state, problem FROM pg_tls_files WHERE setting = $$ssl_crl_file$$'), 'missing|does not exist', '... which is told');
 };
 
 subtest 'many CRLs of many CAs in one file' => sub {
 	load_crls(map { $pki->crl_path($_) } @many);
-	is($s->query('SELECT count(*), count(DISTINCT sha256), count(DISTINCT issuer_dn) FROM pg_tls_crls'
+	is($s->query('SELECT count(*), count(DISTINCT fingerprint), count(DISTINCT issuer_dn) FROM pg_tls_crls'
 			  . ' WHERE status = $$current$$ AND state = $$loaded$$ AND problem IS NULL'), '20|20|20', 'all of them');
 	is($s->query('SELECT string_agg(subject_dn, $$ $$ ORDER BY subject_dn) FROM pg_tls_certificates WHERE has_crl'),
 		join(' ', map { "/CN=$_" } @many), 'CAs that have a CRL');
@@ -177,7 +177,7 @@ subtest 'many CRLs of many CAs in one file' => sub {
 		'CAs that have none, and what that means');
 	is(lets_in('ofca01'), 1, '... a client of the former is let in');
 	is(lets_in('ofbare'), 0, '... none of the latter');
-	is($s->query('SELECT has_crl IS NULL FROM pg_tls_certificates WHERE source = $$ssl_cert_file$$'), 't',
+	is($s->query('SELECT has_crl IS NULL FROM pg_tls_certificates WHERE setting = $$ssl_cert_file$$'), 't',
 		'nothing of the kind is said of the server\'s own certificate');
 	is($s->query('SELECT state FROM pg_tls_files WHERE setting = $$ssl_crl_file$$'), 'current', 'the file is what is loaded');
 	spew($path, map { slurp($pki->crl_path($_)) } reverse @many);
@@ -203,14 +203,14 @@ subtest 'a CA renewed with the same name and another key' => sub {
 	spew($c->tls('ca.crt'), map { slurp($pki->crt($_)) } qw(root newroot));
 	load_crls($pki->crl_path('root'));
 	is($s->query('SELECT status FROM pg_tls_crls'), 'current', 'the CRL of the old key');
-	is($s->query('SELECT position, has_crl FROM pg_tls_certificates WHERE source = $$ssl_ca_file$$'), "1|t\n2|f", '... is none of the new one');
+	is($s->query('SELECT position, has_crl FROM pg_tls_certificates WHERE setting = $$ssl_ca_file$$'), "1|t\n2|f", '... is none of the new one');
 	is(lets_in('ofroot') . lets_in('ofnewroot'), '10', '... for the server, too');
 	load_crls($pki->crl_path('newroot'));
 	is($s->query('SELECT status FROM pg_tls_crls'), 'current', 'the CRL of the new key');
-	is($s->query('SELECT position, has_crl FROM pg_tls_certificates WHERE source = $$ssl_ca_file$$'), "1|f\n2|t", '... is none of the old one');
+	is($s->query('SELECT position, has_crl FROM pg_tls_certificates WHERE setting = $$ssl_ca_file$$'), "1|f\n2|t", '... is none of the old one');
 	is(lets_in('ofroot') . lets_in('ofnewroot'), '01', '... for the server, too');
 	load_crls(map { $pki->crl_path($_) } qw(root newroot));
-	is($s->query('SELECT string_agg(has_crl::text, $$ $$) FROM pg_tls_certificates WHERE source = $$ssl_ca_file$$'), 'true true', 'both');
+	is($s->query('SELECT string_agg(has_crl::text, $$ $$) FROM pg_tls_certificates WHERE setting = $$ssl_ca_file$$'), 'true true', 'both');
 	is(lets_in('ofroot') . lets_in('ofnewroot'), '11', '... for the server, too');
 	spew($c->tls('ca.crt'), $ca);
 };
@@ -324,22 +324,22 @@ SKIP:
 sub test_directory
 {
 	my $crls = $c->tls('crls.d');
-	my $of_dir = q{source = 'ssl_crl_dir'};
+	my $of_dir = q{setting = 'ssl_crl_dir'};
 	my %hash = map { $_ => openssl_crl($pki->crl_path($_), '-hash') } qw(root ended future forged stranger), @many;
 	my $put = sub { my ($ca, $name) = @_; copy($pki->crl_path($ca), "$crls/$name") or die "$name: $!" };
-	my $row = sub { $s->query("SELECT status, problem FROM pg_tls_crls WHERE file = '$crls/$_[0]'") };
+	my $row = sub { $s->query("SELECT status, problem FROM pg_tls_crls WHERE path = '$crls/$_[0]'") };
 	my $misnamed = sub { 'misnamed|connections do not find it: the CRLs of this issuer have to be named ' . join(' and so on', "$hash{$_[0]}.r0, $hash{$_[0]}.r1", '') };
-	my $has_crl = sub { $s->query("SELECT has_crl FROM pg_tls_certificates WHERE subject_dn = '/CN=$_[0]' AND source = 'ssl_ca_file'") };
+	my $has_crl = sub { $s->query("SELECT has_crl FROM pg_tls_certificates WHERE subject_dn = '/CN=$_[0]' AND setting = 'ssl_ca_file'") };
 
 	make_path($crls);
 	$put->('root', 'root.crl');
 	system('openssl', 'rehash', $crls) == 0 or die 'openssl rehash';
 	is(readlink "$crls/$hash{root}.r0", 'root.crl', 'openssl rehash makes a link');
 	load(ssl_crl_file => undef, ssl_crl_dir => 'tls/crls.d');
-	is($s->query("SELECT file, state, status, issuer_dn, revoked, problem FROM pg_tls_crls WHERE $of_dir"),
+	is($s->query("SELECT path, state, status, issuer_dn, revoked, problem FROM pg_tls_crls WHERE $of_dir"),
 		"$crls/$hash{root}.r0|on demand|current|/CN=root|3|", 'what it leads to is not shown twice');
 	is($s->query('SELECT count(*) FROM pg_tls_crls'), 1, 'and nothing else is shown');
-	is($s->query(q{SELECT path, state, problem, loaded_sha256 IS NULL, disk_sha256 IS NULL FROM pg_tls_files WHERE setting = 'ssl_crl_dir'}),
+	is($s->query(q{SELECT path, state, problem, loaded_fingerprint IS NULL, disk_fingerprint IS NULL FROM pg_tls_files WHERE setting = 'ssl_crl_dir'}),
 		"$crls|current||t|f", 'the directory');
 	is($has_crl->('root') . $has_crl->('bare') . $has_crl->('ca01'), 'tff', 'CAs with and without a CRL');
 	is(lets_in('ofroot') . lets_in('ofca01'), '10', '... for the server, too');
@@ -347,11 +347,11 @@ sub test_directory
 		join(',', sort map { lc $pki->serial("gone$_") } 1 .. 3), 'entries');
 
 	# It comes and goes without a reload.
-	my $digest = $s->query(q{SELECT disk_sha256 FROM pg_tls_files WHERE setting = 'ssl_crl_dir'});
+	my $digest = $s->query(q{SELECT disk_fingerprint FROM pg_tls_files WHERE setting = 'ssl_crl_dir'});
 
 	$pki->raw_crl('ca01', out => "$crls/$hash{ca01}.r0", entries => [ der_entry("\5", -60) ]);
 	is($row->("$hash{ca01}.r0"), 'current|', 'a CRL appears');
-	isnt($s->query(q{SELECT disk_sha256 FROM pg_tls_files WHERE setting = 'ssl_crl_dir'}), $digest, '... another directory');
+	isnt($s->query(q{SELECT disk_fingerprint FROM pg_tls_files WHERE setting = 'ssl_crl_dir'}), $digest, '... another directory');
 	is($has_crl->('ca01') . lets_in('ofca01'), 't1', '... its CA has one, and its clients are let in');
 	is($s->query('SELECT problem IS NULL FROM pg_tls_certificates WHERE subject_dn = $$/CN=ca01$$'), 't', '... without a problem');
 	is($s->query('SELECT serial FROM pg_tls_crl_entries() WHERE issuer_dn = $$/CN=ca01$$'), 5, '... its entry is there');
@@ -417,11 +417,11 @@ sub test_directory
 	spew("$crls/README", "nothing\n");
 	spew("$crls/.hidden.r0", slurp($pki->crl_path('ca17')));
 	my $others = sub { join '', map { $_->[1] . "\n" } sort { $a->[0] cmp $b->[0] } map { [ "$hash{$_->[0]}.r0", "$hash{$_->[0]}.r0|unreadable|$_->[1]" ] } @_ };
-	is($s->query("SELECT substr(file, length('$crls/') + 1), status, problem FROM pg_tls_crls WHERE status = 'unreadable'") . "\n",
+	is($s->query("SELECT substr(path, length('$crls/') + 1), status, problem FROM pg_tls_crls WHERE status = 'unreadable'") . "\n",
 		$others->([ ca10 => 'is not a regular file' ], [ ca11 => 'could not be opened: No such file or directory' ],
 			[ ca12 => 'is not a regular file' ], [ ca13 => 'is a directory' ], [ ca14 => 'is in DER, and the server reads PEM only' ],
 			[ ca15 => 'holds no CRL' ], [ ca16 => 'is larger than 1 GB, and was not read' ]), 'what cannot be read, and has the name of a CRL');
-	is($s->query("SELECT count(*) FROM pg_tls_crls WHERE file ~ 'README|hidden|subdirectory|fifo'"), 0, 'other names are no matter');
+	is($s->query("SELECT count(*) FROM pg_tls_crls WHERE path ~ 'README|hidden|subdirectory|fifo'"), 0, 'other names are no matter');
 	is(join('', map { $has_crl->("ca$_") } 10 .. 16), 'f' x 7, 'no CRLs of these CAs');
 	is($s->query('SELECT count(*) FROM pg_tls_crls WHERE state <> $$on demand$$'), 0, 'all of it on demand');
 	{
@@ -436,7 +436,7 @@ sub test_directory
 	# Both settings.
 	spew($path, slurp($pki->crl_path('root')));
 	load(ssl_crl_file => 'tls/crl.pem');
-	is($s->query("SELECT source, state FROM pg_tls_crls WHERE issuer_dn = '/CN=root' ORDER BY 1"),
+	is($s->query("SELECT setting, state FROM pg_tls_crls WHERE issuer_dn = '/CN=root' ORDER BY 1"),
 		"ssl_crl_dir|on demand\nssl_crl_file|loaded", 'the same CRL in both');
 
 	# The directory is none, or another one than that in force.
@@ -495,7 +495,7 @@ subtest 'a large CRL' => sub {
 	my %digest = map {
 		copy($_, "$path.new");
 		rename "$path.new", $path or die $!;
-		$s->query(q{SELECT disk_sha256 FROM pg_tls_files WHERE setting = 'ssl_crl_file'}) => $_
+		$s->query(q{SELECT disk_fingerprint FROM pg_tls_files WHERE setting = 'ssl_crl_file'}) => $_
 	} $small, $large;
 	my %seen;
 	my $run = IPC::Run::start([ 'sh', '-c', "while :; do cp $small $path.new; mv $path.new $path; cp $large $path.new; mv $path.new $path; done" ]);
@@ -503,7 +503,7 @@ subtest 'a large CRL' => sub {
 	is(scalar keys %digest, 2, 'two files');
 	for (1 .. 20)
 	{
-		my ($ok, $out, $err) = $s->try_query(q{SELECT disk_sha256, problem FROM pg_tls_files WHERE setting = 'ssl_crl_file'});
+		my ($ok, $out, $err) = $s->try_query(q{SELECT disk_fingerprint, problem FROM pg_tls_files WHERE setting = 'ssl_crl_file'});
 
 		$seen{"$out$err"}++;
 	}
@@ -609,10 +609,10 @@ subtest 'on a standby' => sub {
 	is($there->query('SELECT pg_is_in_recovery()'), 't', 'it is one');
 	$there->query('SET timezone = UTC');
 	for my $view (
-		q{SELECT source, state, issuer_dn, crl_number, this_update, next_update, revoked, delta, status, sha256, problem FROM pg_tls_crls},
+		q{SELECT setting, state, issuer_dn, crl_number, this_update, next_update, revoked, delta, status, fingerprint, problem FROM pg_tls_crls},
 		q{SELECT * FROM pg_tls_crl_entries() ORDER BY serial},
 		q{SELECT * FROM pg_tls_certificates},
-		q{SELECT setting, contents, effect, state, owner, mode, size, loaded_sha256, disk_sha256, problem FROM pg_tls_files})
+		q{SELECT setting, contents, effect, state, owner, mode, size, loaded_fingerprint, disk_fingerprint, problem FROM pg_tls_files})
 	{
 		my $here = $s->query($view);
 

@@ -132,8 +132,8 @@ sub handshake
 	my ($rc, $out, $err) = $c->psql('SELECT acceptable FROM pg_stat_tls WHERE pid = pg_backend_pid()', cert => $cert, host => '127.0.0.1');
 
 	return $out eq 't' ? 'accepted' : "let in, not acceptable: $out" unless $rc;
-	$c->poll_query('SELECT count(*) FROM pg_tls_handshake_failures', 1, unix => 1);
-	return $c->query('SELECT verify_error, depth FROM pg_tls_handshake_failures', unix => 1);
+	$c->poll_query('SELECT count(*) FROM pg_stat_tls_failures', 1, unix => 1);
+	return $c->query('SELECT verify_error, verify_depth FROM pg_stat_tls_failures', unix => 1);
 }
 
 # Whether OpenSSL reads a CRL at all.
@@ -164,7 +164,7 @@ foreach my $case (@cases)
 	}
 	$cert //= 'alice';
 	my $leaf = slurp($pki->crt($cert));
-	my $expected = $on->query("SELECT CASE WHEN ok THEN 'accepted' ELSE error || '|' || depth END
+	my $expected = $on->query("SELECT CASE WHEN ok THEN 'accepted' ELSE verify_error || '|' || verify_depth END
 		FROM pg_tls_verify('$leaf', NULL, '$text', '$root$crls')", unix => 1);
 	my @got = map {
 		spew($_->tls('ca.crt'), $text);

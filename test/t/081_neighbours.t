@@ -39,7 +39,7 @@ $pki->crl('int', out => "$dir/revoked.crl");
 $crl{revoked} = slurp($pki->crl_path('root')) . slurp("$dir/revoked.crl");
 
 my @views = qw(pg_stat_tls pg_tls_status pg_tls_reloads pg_tls_files pg_tls_certificates pg_tls_crls
-  pg_tls_handshake_failures pg_stat_tls_handshakes pg_stat_tls_clients pg_stat_tls_client_certificates pg_tls_findings);
+  pg_stat_tls_failures pg_stat_tls_info pg_stat_tls_handshakes pg_stat_tls_clients pg_stat_tls_client_certificates pg_tls_findings);
 
 my @orders = (
 	[ 'pg_tls', @usual, 'other_tls', 'other_hooks' ],
@@ -154,13 +154,13 @@ foreach my $order (@orders)
 			my ($messages, $refused) = ($count->('messages'), $count->('refused'));
 
 			isnt(($c->psql('SELECT 1', cert => 'alice'))[0], 0, 'a revoked certificate');
-			is($q->(q{SELECT reason, subject_dn, error LIKE 'could not accept SSL connection: %' FROM pg_tls_handshake_failures}),
+			is($q->(q{SELECT reason, subject_dn, error LIKE 'could not accept SSL connection: %' FROM pg_stat_tls_failures}),
 				'certificate_revoked|/O=Example/CN=alice|t', '... is told, with the message of the log');
 			is($count->('refused'), $refused, '... and does not come to authentication');
 			$c->set_hba('local all all trust', 'hostssl all all all cert', 'host all all all trust');
 			is($q->('SELECT ok FROM pg_tls_reload()'), 't', 'reload');
 			isnt(($c->psql('SELECT 1', cert => 'bob'))[0], 0, 'a certificate of another role');
-			is($q->(q{SELECT reason, usename FROM pg_tls_handshake_failures LIMIT 1}), 'certificate_user_mismatch|postgres', '... is told');
+			is($q->(q{SELECT reason, usename FROM pg_stat_tls_failures LIMIT 1}), 'certificate_user_mismatch|postgres', '... is told');
 			is($count->('refused'), $refused + 1, '... and both see it');
 			$c->set_conf({ 'pg_tls.require_encryption' => 'on' });
 			is($q->('SELECT ok FROM pg_tls_reload()'), 't', 'reload');

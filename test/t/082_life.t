@@ -36,7 +36,7 @@ sub runs
 sub q1 { my ($sql, %o) = @_; return $c->query($sql, unix => 1, %o) }
 
 my @views = qw(pg_stat_tls pg_tls_status pg_tls_reloads pg_tls_files pg_tls_certificates pg_tls_crls
-  pg_tls_handshake_failures pg_stat_tls_handshakes pg_stat_tls_clients pg_stat_tls_client_certificates pg_tls_findings);
+  pg_stat_tls_failures pg_stat_tls_info pg_stat_tls_handshakes pg_stat_tls_clients pg_stat_tls_client_certificates pg_tls_findings);
 
 $c->start;
 q1("CREATE DATABASE $_") for qw(one two);
@@ -195,7 +195,7 @@ subtest 'in several databases' => sub {
 	is(q1('SELECT ok FROM pg_tls_reload()'), 't', 'reload');
 	ok($c->poll_query('SELECT acceptable FROM pg_stat_tls WHERE pid = ' . $alice->pid, 't', unix => 1), 'and judged again');
 	is(q1(q{SELECT sessions FROM pg_stat_tls_client_certificates WHERE subject_dn = '/O=Example/CN=carol'}), 1, 'a client was seen');
-	is(q1(q{SELECT count(*) FROM pg_tls_handshake_failures WHERE subject_dn = '/O=Example/CN=revoked'}), 1, 'and a failure');
+	is(q1(q{SELECT count(*) FROM pg_stat_tls_failures WHERE subject_dn = '/O=Example/CN=revoked'}), 1, 'and a failure');
 };
 
 # What a DBA makes of it: another schema, other privileges, views of his own.

@@ -40,7 +40,7 @@ my @hba = (
 	'hostssl all,replication ' . join(',', @servers) . ' all cert',
 	'host all all all trust');
 my @views = qw(pg_stat_tls pg_tls_status pg_tls_reloads pg_tls_files pg_tls_certificates pg_tls_crls
-  pg_tls_handshake_failures pg_stat_tls_handshakes pg_stat_tls_clients pg_stat_tls_client_certificates pg_tls_findings);
+  pg_stat_tls_failures pg_stat_tls_info pg_stat_tls_handshakes pg_stat_tls_clients pg_stat_tls_client_certificates pg_tls_findings);
 
 sub server
 {
@@ -107,7 +107,7 @@ sub history
 
 	return q1($c, q{SELECT coalesce(string_agg(client_cn, ' ' ORDER BY client_cn), '') FROM (
 		SELECT substr(subject_dn, 15) AS client_cn FROM pg_stat_tls_client_certificates
-		UNION ALL SELECT 'failed ' || substr(subject_dn, 15) FROM pg_tls_handshake_failures) s
+		UNION ALL SELECT 'failed ' || substr(subject_dn, 15) FROM pg_stat_tls_failures) s
 		WHERE client_cn NOT IN ('standby', 'cascade', 'subscriber', 'fdw')});
 }
 
@@ -207,7 +207,7 @@ subtest 'a standby whose certificate is revoked' => sub {
 	$standby->set_conf({ 'pg_tls.invalid_sessions' => 'terminate' });
 	is(load_crl($standby, 'cascade'), 't', 'revoked');
 	ok($standby->poll_until(sub { walsender($standby, 'cascade') eq '' }), 'its WAL sender ends');
-	ok($standby->poll_query('SELECT reason, subject_dn FROM pg_tls_handshake_failures LIMIT 1',
+	ok($standby->poll_query('SELECT reason, subject_dn FROM pg_stat_tls_failures LIMIT 1',
 			'certificate_revoked|/O=Example/CN=cascade', unix => 1), 'it does not come back');
 	q1($standby, 'INSERT INTO t VALUES (3)');
 	is(load_crl($standby, 'good'), 't', 'no longer revoked');
@@ -249,7 +249,7 @@ subtest 'logical replication' => sub {
 
 	is(load_crl($standby, 'subscriber'), 't', 'its certificate is revoked');
 	ok($standby->poll_until(sub { walsender($standby, 's') eq '' }), 'its WAL sender ends');
-	ok($standby->poll_query('SELECT reason, subject_dn FROM pg_tls_handshake_failures LIMIT 1',
+	ok($standby->poll_query('SELECT reason, subject_dn FROM pg_stat_tls_failures LIMIT 1',
 			'certificate_revoked|/O=Example/CN=subscriber', unix => 1), 'it does not come back');
 	q1($standby, 'INSERT INTO t VALUES (5)');
 	is(load_crl($standby, 'good'), 't', 'no longer revoked');
@@ -291,17 +291,17 @@ subtest 'postgres_fdw and dblink' => sub {
 		};
 		is($s->query($dblink->('fdw')), 'fdw|cert|t', 'dblink');
 
-		my $failures = 'SELECT count(*) FROM pg_tls_handshake_failures';
+		my $failures = 'SELECT count(*) FROM pg_stat_tls_failures';
 		my $here = q1($other, $failures);
 		my $there = q1($to, $failures);
 
 		isnt(($s->try_query($dblink->('revoked', user => 'fdw')))[0], 1, 'with a revoked certificate');
 		ok($to->poll_query($failures, $there + 1, unix => 1), '... one failure');
-		is(q1($to, 'SELECT reason, subject_dn, pid <> ' . $s->pid . ' FROM pg_tls_handshake_failures LIMIT 1'),
+		is(q1($to, 'SELECT reason, subject_dn, pid <> ' . $s->pid . ' FROM pg_stat_tls_failures LIMIT 1'),
 			'certificate_revoked|/O=Example/CN=revoked|t', '... of the server that it came to');
 		isnt(($s->try_query($dblink->('fdw', sslrootcert => $pki->crt('otherroot'))))[0], 1, 'with another CA');
 		ok($to->poll_query($failures, $there + 2, unix => 1), '... one failure');
-		is(q1($to, 'SELECT reason, subject_dn IS NULL, pid <> ' . $s->pid . ' FROM pg_tls_handshake_failures LIMIT 1'),
+		is(q1($to, 'SELECT reason, subject_dn IS NULL, pid <> ' . $s->pid . ' FROM pg_stat_tls_failures LIMIT 1'),
 			'client_rejected_certificate|t|t', '... of the server that it came to');
 		is(q1($other, $failures), $to == $other ? $there + 2 : $here, 'and of no other');
 		is($s->query(q{SELECT to_jsonb(s) - 'checked_at' FROM pg_tls_session() s}), $own, 'its own session is described as before');

@@ -146,7 +146,7 @@ my %functions = (
 	pg_tls_verify_rfc5280 => "SELECT * FROM pg_tls_verify(\$c\$$pem\$c\$, \$c\$$chain\$c\$, \$c\$$root\$c\$, \$c\$$crls\$c\$, mode => 'rfc5280')",
 	pg_tls_status => 'SELECT active, generation, server_fingerprint, monitor_pid IS NOT NULL FROM pg_tls_status',
 	pg_tls_reloads => 'SELECT attempt, ok FROM pg_tls_reloads',
-	pg_tls_handshake_failures => 'SELECT reason, pid FROM pg_tls_handshake_failures LIMIT 5',
+	pg_stat_tls_failures => 'SELECT reason, pid FROM pg_stat_tls_failures LIMIT 5',
 	pg_stat_tls_handshakes => 'SELECT result, reason FROM pg_stat_tls_handshakes',
 	pg_stat_tls_clients => 'SELECT usename, encryption FROM pg_stat_tls_clients ORDER BY 1, 2',
 	pg_stat_tls_client_certificates => 'SELECT fingerprint, usename FROM pg_stat_tls_client_certificates ORDER BY 1, 2');
@@ -186,11 +186,11 @@ subtest 'SQL functions' => sub {
 # What workers answer.
 my %views = (
 	pg_tls_files => 'SELECT setting, state, problem FROM pg_tls_files',
-	pg_tls_certificates => 'SELECT source, state, fingerprint, has_crl FROM pg_tls_certificates',
-	pg_tls_crls => 'SELECT source, state, status, problem FROM pg_tls_crls',
+	pg_tls_certificates => 'SELECT setting, state, fingerprint, has_crl FROM pg_tls_certificates',
+	pg_tls_crls => 'SELECT setting, state, status, problem FROM pg_tls_crls',
 	pg_tls_crl_entries => 'SELECT serial_hex, reason FROM pg_tls_crl_entries()',
 	pg_tls_server_matches => q{SELECT pg_tls_server_matches('localhost')},
-	pg_tls_findings => 'SELECT code, object, finding FROM pg_tls_findings ORDER BY 1, 2, 3',
+	pg_tls_findings => 'SELECT code, object, problem FROM pg_tls_findings ORDER BY 1, 2, 3',
 	pg_tls_check => 'SELECT ok, error, warnings FROM pg_tls_check()',
 	pg_tls_check_sessions => 'SELECT * FROM pg_tls_check_sessions()');
 

@@ -96,7 +96,7 @@ is(ask(q{SELECT server, version, client_cn, acceptable, client_san IS NULL FROM 
 	'they are asked over TLS, by certificate');
 is(ask(q{SELECT server, encryption, auth_method FROM fleet_stat_tls WHERE client_cn = 'repl'}),
 	'primary|tls|cert', 'the standby is a session of the primary');
-is(ask(q{SELECT DISTINCT code FROM fleet_tls_findings WHERE finding IS NULL OR code = 'no_answer'}), '', 'all of them answer');
+is(ask(q{SELECT DISTINCT code FROM fleet_tls_findings WHERE problem IS NULL OR code = 'no_answer'}), '', 'all of them answer');
 is(ask('SELECT count(DISTINCT server) FROM fleet_tls_certificates'), 3, 'fleet_tls_certificates');
 
 # The whole of each row comes through: as it is on the server itself.
@@ -128,7 +128,7 @@ my $told = q{SELECT server, coalesce(server_error, count(setting)::text) FROM fl
 $third->stop;
 like(ask($told), qr/\Aprimary\|6\nstandby\|6\nthird\|could not connect to server "third": [^\n]*Connection refused\z/,
 	'one is down: a row says which and why, and the others are told of');
-like(ask('SELECT server, severity, code, finding, hint FROM fleet_tls_findings LIMIT 1'),
+like(ask('SELECT server, severity, code, problem, hint FROM fleet_tls_findings LIMIT 1'),
 	qr/\Athird\|critical\|no_answer\|could not connect .*\|See whether it is up/, '... which is the first finding');
 $third->start;
 is(ask($told), "primary|6\nstandby|6\nthird|6", 'it is up again: so are its rows');

@@ -84,7 +84,7 @@ my $functions = sections($chapters->{Functions}, 3);
 my $values = sections($chapters->{Values}, 3);
 
 same_names([ keys %$chapters ],
-	[ 'Views', 'Functions', 'Settings', 'Findings', 'Failure reasons', 'Values', 'Errors', 'Messages in the log', 'Limits' ],
+	[ 'Names', 'Views', 'Functions', 'Settings', 'Findings', 'Failure reasons', 'Values', 'Errors', 'Messages in the log', 'Limits' ],
 	'chapters');
 
 # Far from here, so that pg_hba.conf matters.
@@ -230,6 +230,13 @@ SELECT DISTINCT ON (n) name, format_type(type, NULL), NULL
 FROM pg_proc, unnest(proargnames, proallargtypes, proargmodes) WITH ORDINALITY a (name, type, mode, n)
 WHERE proname = '$name' AND mode = 'o' ORDER BY n
 END
+		if (my ($view) = $md =~ /^Its columns are those of `(\w+)`\.$/m)
+		{
+			is(names(map { "$_->[0] $_->[1]" } @columns),
+				names(map { "$_->[0] $_->[1]" } records("SELECT attname, format_type(atttypid, NULL) FROM pg_attribute WHERE attrelid = '$view'::regclass AND attnum > 0")),
+				"$name: the columns of $view");
+			@columns = ();
+		}
 		same_columns($name, $md, @columns) if @columns;
 		unlike($md, qr/^\| column/m, "$name: no columns") if !@columns;
 	}
@@ -755,7 +762,7 @@ my %expect = (
 	'3/8' => qr/^ +0$/m,
 	'3/9' => qr/ t +\| +\d/,
 	'4/1' => qr/carol +\| +[0-9a-f]+ \| \/CN=Example CA /,
-	'4/3' => qr/CN=carol +\| certificate revoked \(depth 0\)\n\(1 row\)/,
+	'4/3' => qr/CN=carol +\| certificate revoked\n\(1 row\)/,
 	'4/4' => qr/ t +\| +\d/,
 	'4/5' => qr/^ +0$/m,
 	'4/6' => qr/127.0.0.1 +\| certificate_revoked +\| certificate revoked +\| \/O=Example\/CN=carol/,

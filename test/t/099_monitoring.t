@@ -289,10 +289,10 @@ my %fixed;
 
 {
 	my %certificate = (
-		'position=1,source=ssl_cert_file,subject=/O=Example/CN=localhost' => 'server',
-		'position=2,source=ssl_cert_file,subject=/CN=Intermediate CA' => 'int',
-		'position=1,source=ssl_ca_file,subject=/CN=Root CA' => 'root',
-		'position=2,source=ssl_ca_file,subject=/CN=Intermediate CA' => 'int');
+		'position=1,setting=ssl_cert_file,subject=/O=Example/CN=localhost' => 'server',
+		'position=2,setting=ssl_cert_file,subject=/CN=Intermediate CA' => 'int',
+		'position=1,setting=ssl_ca_file,subject=/CN=Root CA' => 'root',
+		'position=2,setting=ssl_ca_file,subject=/CN=Intermediate CA' => 'int');
 
 	foreach (keys %certificate)
 	{
@@ -302,7 +302,7 @@ my %fixed;
 	foreach ([ 'root', '/CN=Root CA', 0 ], [ 'int', '/CN=Intermediate CA', 1 ])
 	{
 		my ($ca, $name, $entries) = @$_;
-		my $labels = "{issuer=$name,source=ssl_crl_file}";
+		my $labels = "{issuer=$name,setting=ssl_crl_file}";
 
 		$fixed{"pg_tls_crl_this_update_timestamp_seconds$labels"} = crl_date($ca, 'lastupdate');
 		$fixed{"pg_tls_crl_next_update_timestamp_seconds$labels"} = crl_date($ca, 'nextupdate');
@@ -325,7 +325,7 @@ sub everything
 	$s{'pg_tls_loaded_generation{}'} = 2;
 	$s{'pg_tls_loaded_timestamp_seconds{}'} = epoch('SELECT loaded_at FROM pg_tls_status');
 	$s{'pg_tls_last_load_success{}'} = 1;
-	$s{'pg_tls_last_load_timestamp_seconds{}'} = epoch('SELECT max(attempt_time) FROM pg_tls_reloads');
+	$s{'pg_tls_last_load_timestamp_seconds{}'} = epoch('SELECT max(attempted_at) FROM pg_tls_reloads');
 	$s{'pg_tls_load_duration_seconds{}'} = $s->query('SELECT duration FROM pg_tls_reloads WHERE attempt = 2') / 1000;
 	$s{'pg_tls_server_info{min_version=TLSv1.2,openssl=' . $s->query('SELECT openssl_version FROM pg_tls_status') . ',pg_tls=' . $version . '}'} = 1;
 	$s{"pg_tls_file_differs{setting=$_}"} = 0 for qw(ssl_cert_file ssl_key_file ssl_ca_file ssl_crl_file);
@@ -361,7 +361,7 @@ sub everything
 		$s{"pg_tls_clients_known{$labels,remote=false$version}"} = $clients{$_};
 		$s{"pg_tls_clients_last_seen_timestamp_seconds{$labels,remote=false$version}"} =
 		  $version eq ',version=TLSv1.3' ? sub { $_[0] > time - 60 } : epoch(
-			"SELECT max(last_seen) FROM pg_stat_tls_clients WHERE '$_' = 'encryption=' || encryption || coalesce(',version=' || version, '')");
+			"SELECT max(last_seen_at) FROM pg_stat_tls_clients WHERE '$_' = 'encryption=' || encryption || coalesce(',version=' || version, '')");
 	}
 	foreach (split /\n/, $s->query('SELECT code, severity, count(*) FROM pg_tls_findings GROUP BY 1, 2'))
 	{
@@ -485,12 +485,12 @@ foreach my $job (qw(postgres sql))
 	$c->set_conf({ ssl_crl_dir => 'tls/crls' });
 	$s->query('SELECT * FROM pg_tls_reload()');
 	sees('other CRLs', {
-		'pg_tls_crl_next_update_timestamp_seconds{issuer=/CN=Root CA,source=ssl_crl_file}' => qr/^\+Inf$/,
-		'pg_tls_crl_this_update_timestamp_seconds{issuer=/CN=Root CA,source=ssl_crl_file}' => openssl_date('crl', "$dir/endless", 'lastupdate'),
-		'pg_tls_crl_next_update_timestamp_seconds{issuer=/CN=Intermediate CA,source=ssl_crl_file}' => crl_date('int', 'nextupdate'),
-		'pg_tls_crl_this_update_timestamp_seconds{issuer=/CN=Intermediate CA,source=ssl_crl_file}' => crl_date('int', 'lastupdate'),
-		'pg_tls_crl_next_update_timestamp_seconds{issuer=/CN=Root CA,source=ssl_crl_dir}' => openssl_date('crl', "$dir/x", 'nextupdate'),
-		'pg_tls_crl_next_update_timestamp_seconds{issuer=/CN=Intermediate CA,source=ssl_crl_dir}' => undef,
+		'pg_tls_crl_next_update_timestamp_seconds{issuer=/CN=Root CA,setting=ssl_crl_file}' => qr/^\+Inf$/,
+		'pg_tls_crl_this_update_timestamp_seconds{issuer=/CN=Root CA,setting=ssl_crl_file}' => openssl_date('crl', "$dir/endless", 'lastupdate'),
+		'pg_tls_crl_next_update_timestamp_seconds{issuer=/CN=Intermediate CA,setting=ssl_crl_file}' => crl_date('int', 'nextupdate'),
+		'pg_tls_crl_this_update_timestamp_seconds{issuer=/CN=Intermediate CA,setting=ssl_crl_file}' => crl_date('int', 'lastupdate'),
+		'pg_tls_crl_next_update_timestamp_seconds{issuer=/CN=Root CA,setting=ssl_crl_dir}' => openssl_date('crl', "$dir/x", 'nextupdate'),
+		'pg_tls_crl_next_update_timestamp_seconds{issuer=/CN=Intermediate CA,setting=ssl_crl_dir}' => undef,
 		'pg_tls_file_differs{setting=ssl_crl_dir}' => 0 });
 	checks('other CRLs', check_pg_tls_crls => [ 0, qr/OK.*life_left=9\d%/ ]);
 	spew($c->tls('crl.pem'), slurp("$dir/crls.pem"));
@@ -499,7 +499,7 @@ foreach my $job (qw(postgres sql))
 }
 
 # Files that were changed, and not loaded.
-my $server = '{position=1,source=ssl_cert_file,subject=/O=Example/CN=localhost}';
+my $server = '{position=1,setting=ssl_cert_file,subject=/O=Example/CN=localhost}';
 my $generation = $s->query('SELECT generation FROM pg_tls_status');
 
 spew($c->tls('server.crt'), slurp($pki->chain('renewed')));
@@ -517,9 +517,9 @@ spew($c->tls('ca.crt'), "no certificate\n");
 $c->reload;
 sees('a reload failed', sub { return {
 	'pg_tls_last_load_success{}' => 0, 'pg_tls_load_failures_total{}' => 1, 'pg_tls_load_attempts_total{}' => $generation + 1,
-	'pg_tls_last_load_timestamp_seconds{}' => epoch('SELECT last_attempt_time FROM pg_tls_status'),
+	'pg_tls_last_load_timestamp_seconds{}' => epoch('SELECT last_attempt_at FROM pg_tls_status'),
 	'pg_tls_loaded_generation{}' => $generation, 'pg_tls_context_active{}' => 1,
-	'pg_tls_certificate_not_after_timestamp_seconds{source=ssl_ca_file,subject=/CN=Root CA}' => not_after('root'),
+	'pg_tls_certificate_not_after_timestamp_seconds{setting=ssl_ca_file,subject=/CN=Root CA}' => not_after('root'),
 	'pg_tls_file_differs{setting=ssl_ca_file}' => 1 } });
 alerted('PgTlsReloadFailed');
 
@@ -542,7 +542,7 @@ sees('a session is not acceptable any more', {
 	'pg_tls_sessions_unacceptable{encryption=tls,version=TLSv1.2}' => 1,
 	'pg_tls_sessions_unacceptable{encryption=tls,version=TLSv1.3}' => 0,
 	'pg_tls_sessions_connected{encryption=tls,version=TLSv1.2}' => 1,
-	'pg_tls_crl_entries{issuer=/CN=Intermediate CA,source=ssl_crl_file}' => 2 });
+	'pg_tls_crl_entries{issuer=/CN=Intermediate CA,setting=ssl_crl_file}' => 2 });
 alerted('PgTlsSessionsNotAcceptable');
 checks('revoked', check_pg_tls_sessions => [ 2, qr/CRITICAL.*unacceptable=1/ ]);
 $c->psql('SELECT 1', user => 'alice', cert => 'alice', host => '127.0.0.1') for 1 .. 15;
@@ -556,7 +556,7 @@ spew($c->tls('crl.pem'), slurp($pki->crl_path('root')), slurp($pki->crl('int', l
 $s->query('SELECT * FROM pg_tls_reload()');
 $c->psql('SELECT 1', user => 'bob', cert => 'bob', host => '127.0.0.1');
 sees('a CRL has ended', sub { return {
-	'pg_tls_crl_next_update_timestamp_seconds{issuer=/CN=Intermediate CA,source=ssl_crl_file}' => crl_date('int', 'nextupdate'),
+	'pg_tls_crl_next_update_timestamp_seconds{issuer=/CN=Intermediate CA,setting=ssl_crl_file}' => crl_date('int', 'nextupdate'),
 	'pg_tls_handshakes_total{reason=crl_expired,result=failed}' => 1,
 	'pg_tls_handshakes_total{reason=certificate_revoked,result=failed}' => 15,
 	'pg_tls_findings_open{code=crl_expired,severity=critical}' => 1 } });
@@ -568,7 +568,7 @@ checks('a CRL has ended', check_pg_tls_crls => [ 2, qr/CRITICAL/ ], check_pg_tls
 	my @clear = $c->session(user => 'clear', ssl => 'disable', host => '127.0.0.1');
 	my $address = eval { IO::Socket::INET->new(Proto => 'udp', PeerAddr => '192.0.2.1', PeerPort => 9)->sockhost } // '';
 	my $remote = $address !~ /^(127|$)/ ? 1 : 0;
-	my $last_seen = sub { epoch("SELECT max(last_seen) FROM pg_stat_tls_clients WHERE encryption = 'none' AND client_addr " . shift) };
+	my $last_seen = sub { epoch("SELECT max(last_seen_at) FROM pg_stat_tls_clients WHERE encryption = 'none' AND client_addr " . shift) };
 
 	push @clear, $c->session(user => 'clear', ssl => 'disable', host => $address) if $remote;
 	sees('clients in clear text', sub { return {
@@ -593,9 +593,9 @@ checks('a CRL has ended', check_pg_tls_crls => [ 2, qr/CRITICAL/ ], check_pg_tls
 # More clients than there is room for.
 $s->query("CREATE ROLE clear$_ LOGIN") for 1 .. 10;
 $c->query('SELECT 1', user => "clear$_", ssl => 'disable', host => '127.0.0.1') for 1 .. 10;
-cmp_ok($s->query('SELECT client_evictions FROM pg_tls_status'), '>', 0, 'some make room');
+cmp_ok($s->query('SELECT client_evictions FROM pg_stat_tls_info'), '>', 0, 'some make room');
 sees('clients make room', sub { return {
-	'pg_tls_client_evictions_total{}' => $s->query('SELECT client_evictions FROM pg_tls_status'),
+	'pg_tls_client_evictions_total{}' => $s->query('SELECT client_evictions FROM pg_stat_tls_info'),
 	'pg_tls_certificate_evictions_total{}' => 0 } });
 
 # ---------------------------------------------------------------------------
