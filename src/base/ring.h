@@ -34,11 +34,14 @@
 #include "base/cell.h"
 
 #define PGTLS_RING_TICKET(stamp)	((stamp) >> 8)	/* and 1 */
+#define PGTLS_RING_COUNT(stamp)		((stamp) >> 1 & 0x7f)
 #define PGTLS_RING_WRITING			UINT64CONST(1)
-#define PGTLS_RING_LAST				UINT64CONST(0xfe)	/* no more can be
-														 * counted */
+#define PGTLS_RING_MAX_COUNT		0x7f
 
-/* Copy the value of a ticket into its slot. */
+/*
+ * Copy the value of a ticket into its slot.  One that was written too often to
+ * be counted stays as it is.
+ */
 static inline void
 pgtls_ring_write(pg_atomic_uint64 *stamp, void *slot, const void *value,
 				 Size size, uint64 ticket)
@@ -46,15 +49,16 @@ pgtls_ring_write(pg_atomic_uint64 *stamp, void *slot, const void *value,
 	uint64		old = pg_atomic_read_u64(stamp);
 	uint64		writing;
 
-	if (PGTLS_RING_TICKET(old) == ticket + 1)
+	if ((old & PGTLS_RING_WRITING) != 0 || PGTLS_RING_TICKET(old) > ticket + 1)
+		return;
+	if (PGTLS_RING_TICKET(old) < ticket + 1)
+		writing = (ticket + 1) << 8 | PGTLS_RING_WRITING;
+	else if (PGTLS_RING_COUNT(old) < PGTLS_RING_MAX_COUNT)
 		writing = old | PGTLS_RING_WRITING;
 	else
-		writing = (ticket + 1) << 8 | PGTLS_RING_WRITING;
+		return;
 
-	if ((old & PGTLS_RING_WRITING) == 0 &&
-		PGTLS_RING_TICKET(old) <= ticket + 1 &&
-		(old & PGTLS_RING_LAST) != PGTLS_RING_LAST &&
-		pg_atomic_compare_exchange_u64(stamp, &old, writing))
+	if (pg_atomic_compare_exchange_u64(stamp, &old, writing))
 	{
 		memcpy(slot, value, size);
 		pg_write_barrier();
