@@ -50,6 +50,7 @@ OBJS = \
 	src/base/ossl.o \
 	src/base/preload.o \
 	src/base/row.o \
+	src/base/stream.o \
 	src/base/text.o \
 	src/base/wake.o \
 	src/base/worker.o

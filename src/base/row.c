@@ -262,6 +262,26 @@ pgtls_row_text_in_place(Row *row, const text *utf8)
 }
 
 /*
+ * A string of OpenSSL's, which is freed, as one of our own, which an error
+ * frees, too; NULL for NULL.
+ */
+char *
+pgtls_row_adopt(char *string)
+{
+	char	   *copy;
+
+	if (string == NULL)
+		return NULL;
+	copy = palloc_extended(strlen(string) + 1, MCXT_ALLOC_NO_OOM);
+	if (copy != NULL)
+		strcpy(copy, string);
+	OPENSSL_free(string);
+	if (copy == NULL)
+		pgtls_error_out_of_memory();
+	return copy;
+}
+
+/*
  * A text of the server, whose encoding is not known: it holds names of files,
  * and was written before there was a database.  What is not valid UTF-8, and
  * hidden characters, appear as in x509/certificate.h.

@@ -41,6 +41,7 @@ extern void pgtls_row_time(Row *row, TimestampTz value);
 extern void pgtls_row_text(Row *row, const char *utf8);
 extern void pgtls_row_text_in_place(Row *row, const text *utf8);
 extern void pgtls_row_inet(Row *row, const char *address);
+extern char *pgtls_row_adopt(char *string);
 extern char *pgtls_row_clean(const char *message);
 extern void pgtls_row_message(Row *row, const char *message);
 extern void pgtls_row_name(Row *row, const char *name);

@@ -11,8 +11,8 @@
  * Most of this runs in backends before authentication, with strangers at the
  * other end: there is no PGPROC, so no lock may be taken, and the process may
  * be ended by a signal's handler at any moment.  What is kept is bounded,
- * counters and a ring of the last failures, whatever the strangers do; see
- * FailureSlot for its protocol.
+ * counters and a ring of the last failures (base/ring.h), whatever the strangers
+ * do.
  *
  *-------------------------------------------------------------------------
  */
@@ -28,11 +28,14 @@
 #include "postmaster/postmaster.h"
 #include "storage/shmem.h"
 #include "utils/elog.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
 #include "base/preload.h"
+#include "base/ring.h"
 #include "base/row.h"
+#include "base/stream.h"
 #include "base/text.h"
 #include "base/wake.h"
 #include "client/failure.h"
@@ -62,23 +65,10 @@ typedef struct Failure
 	char		issuer[1024];
 } Failure;
 
-/*
- * FailureSlot: an entry of the ring.
- *
- * Who publishes takes a ticket, the number of the failure; its slot is that
- * modulo their number.  The sequence is 2 * ticket + 2 when the slot holds
- * that failure, and 2 * ticket + 1 while it is being written, which a writer
- * claims by compare-and-exchange.  A writer that finds the slot being written,
- * or holding a later failure, gives up: after all, the ring has gone around.
- * Readers copy, and skip the slot unless the sequence was the one they
- * expect before and after.  Nobody waits for anybody.
- *
- * All signals are blocked while a slot is written, as the handler of
- * authentication_timeout would end the process there.
- */
+/* A failure in the ring. */
 typedef struct FailureSlot
 {
-	pg_atomic_uint64 sequence;
+	pg_atomic_uint64 stamp;
 	Failure		failure;
 } FailureSlot;
 
@@ -94,6 +84,7 @@ typedef struct FailureShared
 	Counter		failed[REASON_COUNT];
 	pg_atomic_uint64 tickets;	/* how many were taken */
 	pg_atomic_uint64 first_ticket;	/* those before were reset */
+	pg_atomic_uint64 changes;	/* of all this, since the server's start */
 	FailureSlot slots[FLEXIBLE_ARRAY_MEMBER];
 } FailureShared;
 
@@ -167,8 +158,9 @@ pgtls_failure_shmem_init(void *area, bool found)
 		init_counter(&shared->failed[i]);
 	pg_atomic_init_u64(&shared->tickets, 0);
 	pg_atomic_init_u64(&shared->first_ticket, 0);
+	pg_atomic_init_u64(&shared->changes, 0);
 	for (int i = 0; i < failure_log_size; i++)
-		pg_atomic_init_u64(&shared->slots[i].sequence, 0);
+		pg_atomic_init_u64(&shared->slots[i].stamp, 0);
 }
 
 static void
@@ -178,29 +170,13 @@ count(Counter *counter, TimestampTz now)
 	pg_atomic_write_u64(&counter->last_time, (uint64) now);
 }
 
-/* Write a failure to its slot. */
 static void
 write_slot(uint64 ticket, const Failure *failure)
 {
 	FailureSlot *slot = &shared->slots[ticket % failure_log_size];
-	uint64		writing = 2 * ticket + 1;
-	uint64		sequence;
-	sigset_t	all,
-				old;
 
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &old);
-
-	sequence = pg_atomic_read_u64(&slot->sequence);
-	if ((sequence & 1) == 0 && sequence <= writing + 1 &&
-		pg_atomic_compare_exchange_u64(&slot->sequence, &sequence, writing))
-	{
-		memcpy(&slot->failure, failure, sizeof(Failure));
-		pg_write_barrier();
-		pg_atomic_write_u64(&slot->sequence, writing + 1);
-	}
-
-	sigprocmask(SIG_SETMASK, &old, NULL);
+	pgtls_ring_write(&slot->stamp, &slot->failure, failure, sizeof(Failure),
+					 ticket);
 }
 
 /* Copy the failure of a ticket; false if it is not there. */
@@ -208,14 +184,29 @@ static bool
 read_slot(uint64 ticket, Failure *failure)
 {
 	FailureSlot *slot = &shared->slots[ticket % failure_log_size];
-	uint64		expected = 2 * ticket + 2;
 
-	if (pg_atomic_read_u64(&slot->sequence) != expected)
-		return false;
-	pg_read_barrier();
-	memcpy(failure, &slot->failure, sizeof(Failure));
-	pg_read_barrier();
-	return pg_atomic_read_u64(&slot->sequence) == expected;
+	return pgtls_ring_read(&slot->stamp, &slot->failure, failure,
+						   sizeof(Failure), ticket);
+}
+
+/*
+ * How many changes there were since the server's start, but for those by
+ * pgtls_failure_load().  What was counted is there to be saved.
+ */
+uint64
+pgtls_failure_changes(void)
+{
+	uint64		changes = pg_atomic_read_u64(&shared->changes);
+
+	pg_memory_barrier();
+	return changes;
+}
+
+/* Count a change that was made. */
+static void
+note_change(void)
+{
+	pg_atomic_fetch_add_u64(&shared->changes, 1);
 }
 
 /* ----------------------------------------------------------------
@@ -272,10 +263,19 @@ describe_certificate(X509 *cert, Failure *failure)
 	pgtls_certificate_free(&info);
 }
 
-/* Publish this process's failure, or what more is known of it now. */
+/*
+ * Publish this process's failure, or what more is known of it now.  All signals
+ * are blocked meanwhile, as the handler of authentication_timeout would end the
+ * process in the middle.
+ */
 static void
 publish(void)
 {
+	sigset_t	all,
+				old;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &old);
 	if (!published)
 	{
 		count(&shared->failed[current.reason], current.time);
@@ -283,6 +283,8 @@ publish(void)
 		published = true;
 	}
 	write_slot(current_ticket, &current);
+	note_change();
+	sigprocmask(SIG_SETMASK, &old, NULL);
 }
 
 /* The verification of this process's handshake is over. */
@@ -364,7 +366,10 @@ void
 pgtls_failure_count_accepted(const Port *port)
 {
 	if (port->ssl_in_use && shared != NULL)
+	{
 		count(&shared->accepted, GetCurrentTimestamp());
+		note_change();
+	}
 }
 
 
@@ -383,7 +388,6 @@ typedef struct SavedHeader
 {
 	int32		counters;		/* the first is for "accepted" */
 	int32		failure_size;
-	int32		failures;
 } SavedHeader;
 
 static Counter *
@@ -403,33 +407,30 @@ ticket_range(uint64 *first, uint64 *end)
 }
 
 void
-pgtls_failure_save(StringInfo buf)
+pgtls_failure_save(Stream *stream)
 {
-	SavedHeader header = {REASON_COUNT + 1, sizeof(Failure), 0};
-	int			header_at = buf->len;
+	SavedHeader header = {REASON_COUNT + 1, sizeof(Failure)};
 	uint64		first,
 				end;
 
-	appendBinaryStringInfo(buf, (char *) &header, sizeof(header));
+	pgtls_stream_put(stream, &header, sizeof(header));
 	for (int i = 0; i < header.counters; i++)
 	{
 		Counter    *counter = counter_number(i);
 		SavedCounter saved = {pg_atomic_read_u64(&counter->count),
 		pg_atomic_read_u64(&counter->last_time)};
 
-		appendBinaryStringInfo(buf, (char *) &saved, sizeof(saved));
+		pgtls_stream_put(stream, &saved, sizeof(saved));
 	}
 	ticket_range(&first, &end);
 	for (uint64 ticket = first; ticket < end; ticket++)
 	{
 		Failure		failure;
 
-		if (!read_slot(ticket, &failure))
-			continue;
-		appendBinaryStringInfo(buf, (char *) &failure, sizeof(failure));
-		header.failures++;
+		if (read_slot(ticket, &failure))
+			pgtls_stream_put_record(stream, &failure, sizeof(failure));
 	}
-	memcpy(buf->data + header_at, &header, sizeof(header));
+	pgtls_stream_end_records(stream);
 }
 
 /*
@@ -438,46 +439,32 @@ pgtls_failure_save(StringInfo buf)
  * other order than that of the tickets, and readers have the times.
  */
 bool
-pgtls_failure_load(StringInfo buf)
+pgtls_failure_load(Stream *stream)
 {
 	SavedHeader header;
-	const char *from;
+	SavedCounter counters[REASON_COUNT + 1];
+	Failure		failure;
 
-	if (buf->len - buf->cursor < (int) sizeof(header))
-		return false;
-	memcpy(&header, buf->data + buf->cursor, sizeof(header));
-	buf->cursor += sizeof(header);
-	if (header.counters != REASON_COUNT + 1 ||
-		header.failure_size != sizeof(Failure) || header.failures < 0 ||
-		(Size) (buf->len - buf->cursor) / sizeof(SavedCounter) <
-		REASON_COUNT + 1)
-		return false;
-	from = buf->data + buf->cursor;
-	buf->cursor += header.counters * sizeof(SavedCounter);
-	if ((Size) (buf->len - buf->cursor) / sizeof(Failure) <
-		(Size) header.failures)
+	if (!pgtls_stream_get(stream, &header, sizeof(header)) ||
+		header.counters != REASON_COUNT + 1 ||
+		header.failure_size != sizeof(Failure) ||
+		!pgtls_stream_get(stream, counters, sizeof(counters)))
 		return false;
 
 	for (int i = 0; i < header.counters; i++)
 	{
 		Counter    *counter = counter_number(i);
-		SavedCounter saved;
 
-		memcpy(&saved, from + i * sizeof(SavedCounter), sizeof(saved));
-		pg_atomic_fetch_add_u64(&counter->count, saved.count);
-		if (pg_atomic_read_u64(&counter->last_time) < saved.last_time)
-			pg_atomic_write_u64(&counter->last_time, saved.last_time);
+		pg_atomic_fetch_add_u64(&counter->count, counters[i].count);
+		if (pg_atomic_read_u64(&counter->last_time) < counters[i].last_time)
+			pg_atomic_write_u64(&counter->last_time, counters[i].last_time);
 	}
-	for (int i = 0; i < header.failures; i++)
+	while (pgtls_stream_get_record(stream, &failure, sizeof(failure)))
 	{
-		Failure		failure;
-
-		memcpy(&failure, buf->data + buf->cursor, sizeof(failure));
-		buf->cursor += sizeof(failure);
 		if ((unsigned int) failure.reason < REASON_COUNT)
 			write_slot(pg_atomic_fetch_add_u64(&shared->tickets, 1), &failure);
 	}
-	return true;
+	return stream->ok;
 }
 
 /* ----------------------------------------------------------------
@@ -554,20 +541,29 @@ pg_stat_tls_failures_1_0(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	uint64		end;
 	uint64		first;
+	MemoryContext row_context,
+				oldcontext;
 
 	pgtls_preload_require();
 	InitMaterializedSRF(fcinfo, 0);
+	row_context = AllocSetContextCreate(CurrentMemoryContext, "pg_tls row",
+										ALLOCSET_DEFAULT_SIZES);
+	oldcontext = MemoryContextSwitchTo(row_context);
 	ticket_range(&first, &end);
 	for (uint64 ticket = end; ticket > first; ticket--)
 	{
 		Failure		failure;
 		Row			row;
 
+		CHECK_FOR_INTERRUPTS();
 		if (!read_slot(ticket - 1, &failure))
 			continue;
 		make_row(&row, &failure);
 		pgtls_row_store(&row, rsinfo);
+		MemoryContextReset(row_context);
 	}
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(row_context);
 	return (Datum) 0;
 }
 
@@ -631,6 +627,7 @@ pg_stat_tls_reset_1_0(PG_FUNCTION_ARGS)
 		reset_counter(&shared->failed[i]);
 	pg_atomic_write_u64(&shared->first_ticket,
 						pg_atomic_read_u64(&shared->tickets));
+	note_change();
 	pgtls_inventory_reset();
 	pgtls_wake_to_save();
 	PG_RETURN_VOID();

@@ -8,17 +8,18 @@
 #ifndef PGTLS_FAILURE_H
 #define PGTLS_FAILURE_H
 
-#include "lib/stringinfo.h"
 #include "libpq/libpq-be.h"
 
 #include "base/ossl.h"
+#include "base/stream.h"
 
 extern void pgtls_failure_define_settings(void);
 extern Size pgtls_failure_shmem_size(void);
 extern void pgtls_failure_shmem_init(void *area, bool found);
 
-extern void pgtls_failure_save(StringInfo buf);
-extern bool pgtls_failure_load(StringInfo buf);
+extern uint64 pgtls_failure_changes(void);
+extern void pgtls_failure_save(Stream *stream);
+extern bool pgtls_failure_load(Stream *stream);
 
 /* For hooks: a client was authenticated. */
 extern void pgtls_failure_require_encryption(Port *port);

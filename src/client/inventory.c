@@ -7,8 +7,8 @@
  * and role.  A backend notes its session when nothing can refuse it any more.
  * When a table is full, the entry that was seen longest ago makes room.
  *
- * Each table has a lock, held while one entry is found and changed, or while
- * the whole is copied.  The save file is written by the monitor (work/save.c).
+ * Each table has a lock, held while one entry is found and changed, or copied.
+ * The save file is written by the monitor (work/save.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -24,11 +24,13 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
 #include "base/preload.h"
 #include "base/row.h"
+#include "base/stream.h"
 #include "base/text.h"
 #include "client/inventory.h"
 
@@ -96,6 +98,7 @@ typedef struct Link
 	int32		next_in_bucket;
 	int32		newer;
 	int32		older;
+	int64		made;			/* which of all entries of the table it is */
 } Link;
 
 typedef struct Table
@@ -106,6 +109,8 @@ typedef struct Table
 	int32		newest;
 	int32		oldest;
 	int64		evictions;
+	int64		made;			/* entries, since the server's start */
+	uint64		changes;		/* likewise, but for those by loading */
 	Size		key_size;		/* the key comes first in an entry */
 	Size		entry_size;
 } Table;
@@ -288,11 +293,13 @@ look_up(Table *table, const void *key)
 	return number;
 }
 
+/* Have a new entry found by its key. */
 static void
 put_in_bucket(Table *table, int32 number)
 {
 	int32	   *first = bucket(table, hash_key(table, entry(table, number)));
 
+	link_of(table, number)->made = ++table->made;
 	link_of(table, number)->next_in_bucket = *first;
 	*first = number;
 }
@@ -320,24 +327,63 @@ find_entry(Table *table, const void *key, bool *found)
 	return entry(table, number);
 }
 
-/* Copy all entries, from the oldest on, into memory of the caller. */
-static void *
-copy_entries(Table *table, int32 *n)
+/*
+ * TableScan: all entries that a table has at one moment, the newest first, each as
+ * it is when the scan comes to it.  Those that were made later, or have made
+ * room by then, are left out; so no key comes twice.
+ *
+ * It takes memory for one entry, and for the numbers of all.
+ */
+typedef struct TableScan
 {
-	char	   *copy = palloc(Max((Size) table->size * table->entry_size, 1));
-	int32		count = 0;
+	Table	   *table;
+	int32	   *numbers;
+	int32		count;
+	int32		next;
+	int64		made;
+} TableScan;
 
+static void
+begin_scan(TableScan *scan, Table *table)
+{
+	scan->table = table;
+	scan->numbers = palloc(table->size * sizeof(int32));
+	scan->count = scan->next = 0;
 	LWLockAcquire(table->lock, LW_SHARED);
-	for (int32 number = table->oldest; number != NONE;
-		 number = link_of(table, number)->newer)
-	{
-		memcpy(copy + count * table->entry_size, entry(table, number),
-			   table->entry_size);
-		count++;
-	}
+	for (int32 number = table->newest; number != NONE;
+		 number = link_of(table, number)->older)
+		scan->numbers[scan->count++] = number;
+	scan->made = table->made;
 	LWLockRelease(table->lock);
-	*n = count;
-	return copy;
+}
+
+/* Copy the next entry; false if there is none. */
+static bool
+scan_next(TableScan *scan, void *copy)
+{
+	Table	   *table = scan->table;
+	bool		found = false;
+
+	CHECK_FOR_INTERRUPTS();
+	while (!found && scan->next < scan->count)
+	{
+		int32		number = scan->numbers[scan->next++];
+
+		LWLockAcquire(table->lock, LW_SHARED);
+		if (number < table->used && link_of(table, number)->made <= scan->made)
+		{
+			memcpy(copy, entry(table, number), table->entry_size);
+			found = true;
+		}
+		LWLockRelease(table->lock);
+	}
+	return found;
+}
+
+static void
+end_scan(TableScan *scan)
+{
+	pfree(scan->numbers);
 }
 
 
@@ -446,6 +492,7 @@ pgtls_inventory_note(const InventorySession *session)
 		Client	   *entry = find_entry(clients, &client.key, &found);
 
 		add_seen(&entry->seen, found, &now);
+		clients->changes++;
 	}
 	LWLockRelease(clients->lock);
 
@@ -475,6 +522,7 @@ pgtls_inventory_note(const InventorySession *session)
 			add_seen(&seen, found, &now);
 			*entry = cert;
 			entry->seen = seen;
+			certificates->changes++;
 		}
 		LWLockRelease(certificates->lock);
 	}
@@ -490,6 +538,7 @@ pgtls_inventory_reset(void)
 		LWLockAcquire(tables[i]->lock, LW_EXCLUSIVE);
 		empty_table(tables[i]);
 		tables[i]->evictions = 0;
+		tables[i]->changes++;
 		LWLockRelease(tables[i]->lock);
 	}
 	pg_atomic_write_u64(stats_reset, (uint64) GetCurrentTimestamp());
@@ -516,116 +565,113 @@ count_evictions(Table *table)
 
 
 /* ----------------------------------------------------------------
- *		Save file: when counting began; and for each table, the evictions, the
- *		size of an entry, their number, and the entries from the oldest on
+ *		Save file: when counting began; and for each table, the size of an
+ *		entry, the evictions, and the entries from the newest on
  * ----------------------------------------------------------------
  */
 
-typedef struct SavedTable
-{
-	int64		evictions;
-	int32		size;
-	int32		n;
-} SavedTable;
-
 static void
-save_table(Table *table, StringInfo buf)
+save_table(Table *table, void *copy, Stream *stream)
 {
-	SavedTable	saved = {count_evictions(table), (int32) table->entry_size, 0};
-	char	   *copy = copy_entries(table, &saved.n);
+	int32		size = (int32) table->entry_size;
+	int64		evictions = count_evictions(table);
+	TableScan	scan;
 
-	appendBinaryStringInfo(buf, (char *) &saved, sizeof(saved));
-	appendBinaryStringInfo(buf, copy, saved.n * saved.size);
-	pfree(copy);
-}
-
-/* Entries of the save file, NULL if it has none for the table. */
-static char *
-load_table(Table *table, StringInfo buf, SavedTable *saved)
-{
-	char	   *entries;
-
-	if (buf->len - buf->cursor < (int) sizeof(*saved))
-		return NULL;
-	memcpy(saved, buf->data + buf->cursor, sizeof(*saved));
-	buf->cursor += sizeof(*saved);
-	if (saved->size != (int32) table->entry_size || saved->n < 0 ||
-		saved->n > (buf->len - buf->cursor) / saved->size)
-		return NULL;
-	entries = buf->data + buf->cursor;
-	buf->cursor += saved->n * saved->size;
-	return entries;
+	pgtls_stream_put(stream, &size, sizeof(size));
+	pgtls_stream_put(stream, &evictions, sizeof(evictions));
+	begin_scan(&scan, table);
+	while (scan_next(&scan, copy))
+		pgtls_stream_put_record(stream, copy, size);
+	end_scan(&scan);
+	pgtls_stream_end_records(stream);
 }
 
 void
-pgtls_inventory_save(StringInfo buf)
+pgtls_inventory_save(Stream *stream)
 {
 	TimestampTz since = pgtls_inventory_stats_reset();
+	Client		client;
+	Certificate cert;
 
-	appendBinaryStringInfo(buf, (char *) &since, sizeof(since));
-	save_table(clients, buf);
-	save_table(certificates, buf);
+	pgtls_stream_put(stream, &since, sizeof(since));
+	save_table(clients, &client, stream);
+	save_table(certificates, &cert, stream);
+}
+
+/* How many changes there were since the server's start, but for loading. */
+uint64
+pgtls_inventory_changes(void)
+{
+	uint64		changes;
+
+	LWLockAcquire(clients->lock, LW_SHARED);
+	changes = clients->changes;
+	LWLockRelease(clients->lock);
+	LWLockAcquire(certificates->lock, LW_SHARED);
+	changes += certificates->changes;
+	LWLockRelease(certificates->lock);
+	return changes;
+}
+
+/* Add an entry that was saved. */
+static void
+load_entry(Table *table, const void *saved, Size seen_offset)
+{
+	int32		number;
+
+	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	number = look_up(table, saved);
+	if (number != NONE)
+		add_seen((Seen *) ((char *) entry(table, number) + seen_offset), true,
+				 (const Seen *) ((const char *) saved + seen_offset));
+	else if (table->used < table->size)
+	{
+		number = table->used++;
+		memcpy(entry(table, number), saved, table->entry_size);
+		put_in_bucket(table, number);
+		make_oldest(table, number);
+	}
+	else
+		table->evictions++;
+	LWLockRelease(table->lock);
+}
+
+static bool
+load_table(Table *table, void *copy, Size seen_offset, Stream *stream)
+{
+	int32		size;
+	int64		evictions;
+
+	if (!pgtls_stream_get(stream, &size, sizeof(size)) ||
+		size != (int32) table->entry_size ||
+		!pgtls_stream_get(stream, &evictions, sizeof(evictions)))
+		return false;
+	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	table->evictions += evictions;
+	LWLockRelease(table->lock);
+	while (pgtls_stream_get_record(stream, copy, size))
+		load_entry(table, copy, seen_offset);
+	return stream->ok;
 }
 
 /*
  * Add what was saved; false if it is not to be understood.  Sessions that were
  * noted since are newer than all of it, so what finds no room is left out.
- *
- * This takes no memory, and so cannot fail half-way.
  */
 bool
-pgtls_inventory_load(StringInfo buf)
+pgtls_inventory_load(Stream *stream)
 {
-	Table	   *const tables[] = {clients, certificates};
-	Size		seen_offset[] = {offsetof(Client, seen),
-	offsetof(Certificate, seen)};
+	Client		client;
+	Certificate cert;
 	TimestampTz since;
 
-	if (buf->len - buf->cursor < (int) sizeof(since))
+	if (!pgtls_stream_get(stream, &since, sizeof(since)))
 		return false;
-	memcpy(&since, buf->data + buf->cursor, sizeof(since));
-	buf->cursor += sizeof(since);
 	if (since < pgtls_inventory_stats_reset())
 		pg_atomic_write_u64(stats_reset, (uint64) since);
 
-	for (int i = 0; i < (int) lengthof(tables); i++)
-	{
-		Table	   *table = tables[i];
-		SavedTable	saved;
-		char	   *entries = load_table(table, buf, &saved);
-
-		if (entries == NULL)
-			return false;
-
-		LWLockAcquire(table->lock, LW_EXCLUSIVE);
-		table->evictions += saved.evictions;
-		for (int32 k = saved.n - 1; k >= 0; k--)
-		{
-			char	   *source = entries + k * table->entry_size;
-			int32		number = look_up(table, source);
-			Seen		more;
-
-			if (number != NONE)
-			{
-				/* what was saved is not aligned */
-				memcpy(&more, source + seen_offset[i], sizeof(more));
-				add_seen((Seen *) ((char *) entry(table, number) +
-								   seen_offset[i]),
-						 true, &more);
-			}
-			else if (table->used < table->size)
-			{
-				number = table->used++;
-				memcpy(entry(table, number), source, table->entry_size);
-				put_in_bucket(table, number);
-				make_oldest(table, number);
-			}
-			else
-				table->evictions++;
-		}
-		LWLockRelease(table->lock);
-	}
-	return true;
+	return load_table(clients, &client, offsetof(Client, seen), stream) &&
+		load_table(certificates, &cert, offsetof(Certificate, seen), stream);
 }
 
 
@@ -669,28 +715,36 @@ Datum
 pg_stat_tls_clients_1_0(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Client	   *copy;
-	int32		n;
+	Client		client;
+	TableScan	scan;
+	MemoryContext row_context,
+				oldcontext;
 
 	pgtls_preload_require();
 	InitMaterializedSRF(fcinfo, 0);
-	copy = copy_entries(clients, &n);
-	for (int32 i = n - 1; i >= 0; i--)
+	begin_scan(&scan, clients);
+	row_context = AllocSetContextCreate(CurrentMemoryContext, "pg_tls row",
+										ALLOCSET_DEFAULT_SIZES);
+	oldcontext = MemoryContextSwitchTo(row_context);
+	while (scan_next(&scan, &client))
 	{
-		const Client *client = &copy[i];
 		Row			row;
 
 		pgtls_row_begin(&row);
-		pgtls_row_name(&row, client->key.usename);
-		add_address(&row, &client->key.addr);
-		add_text(&row, client->key.encryption);
-		add_text(&row, client->key.version);
-		add_text(&row, client->key.cipher);
-		add_text(&row, client->key.key_exchange);
-		add_seen_columns(&row, &client->seen);
+		pgtls_row_name(&row, client.key.usename);
+		add_address(&row, &client.key.addr);
+		add_text(&row, client.key.encryption);
+		add_text(&row, client.key.version);
+		add_text(&row, client.key.cipher);
+		add_text(&row, client.key.key_exchange);
+		add_seen_columns(&row, &client.seen);
 		pgtls_row_time(&row, pgtls_inventory_stats_reset());
 		pgtls_row_store(&row, rsinfo);
+		MemoryContextReset(row_context);
 	}
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(row_context);
+	end_scan(&scan);
 	return (Datum) 0;
 }
 
@@ -703,32 +757,40 @@ Datum
 pg_stat_tls_client_certificates_1_0(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Certificate *copy;
-	int32		n;
+	Certificate cert;
+	TableScan	scan;
+	MemoryContext row_context,
+				oldcontext;
 
 	pgtls_preload_require();
 	InitMaterializedSRF(fcinfo, 0);
-	copy = copy_entries(certificates, &n);
-	for (int32 i = n - 1; i >= 0; i--)
+	begin_scan(&scan, certificates);
+	row_context = AllocSetContextCreate(CurrentMemoryContext, "pg_tls row",
+										ALLOCSET_DEFAULT_SIZES);
+	oldcontext = MemoryContextSwitchTo(row_context);
+	while (scan_next(&scan, &cert))
 	{
-		const Certificate *cert = &copy[i];
 		Row			row;
 
 		pgtls_row_begin(&row);
-		pgtls_row_hex(&row, cert->key.fingerprint, PGTLS_SHA256_LEN);
-		pgtls_row_name(&row, cert->key.usename);
-		add_text(&row, cert->subject);
-		add_text(&row, cert->issuer);
-		pgtls_row_numeric(&row, cert->serial[0] != '\0' ? cert->serial : NULL);
-		pgtls_row_list(&row, cert->san[0] != '\0' ? cert->san : NULL);
-		add_text(&row, cert->key_name);
-		pgtls_row_time(&row, cert->not_before);
-		pgtls_row_time(&row, cert->not_after);
-		add_seen_columns(&row, &cert->seen);
-		add_address(&row, &cert->last_addr);
+		pgtls_row_hex(&row, cert.key.fingerprint, PGTLS_SHA256_LEN);
+		pgtls_row_name(&row, cert.key.usename);
+		add_text(&row, cert.subject);
+		add_text(&row, cert.issuer);
+		pgtls_row_numeric(&row, cert.serial[0] != '\0' ? cert.serial : NULL);
+		pgtls_row_list(&row, cert.san[0] != '\0' ? cert.san : NULL);
+		add_text(&row, cert.key_name);
+		pgtls_row_time(&row, cert.not_before);
+		pgtls_row_time(&row, cert.not_after);
+		add_seen_columns(&row, &cert.seen);
+		add_address(&row, &cert.last_addr);
 		pgtls_row_time(&row, pgtls_inventory_stats_reset());
 		pgtls_row_store(&row, rsinfo);
+		MemoryContextReset(row_context);
 	}
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(row_context);
+	end_scan(&scan);
 	return (Datum) 0;
 }
 

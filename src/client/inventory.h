@@ -9,9 +9,9 @@
 #define PGTLS_INVENTORY_H
 
 #include "datatype/timestamp.h"
-#include "lib/stringinfo.h"
 #include "libpq/pqcomm.h"
 
+#include "base/stream.h"
 #include "x509/certificate.h"
 
 /* A session that has begun, as far as the tables go; UTF-8, NULL for none. */
@@ -42,7 +42,8 @@ extern void pgtls_inventory_shmem_init(void *area, bool found);
 extern void pgtls_inventory_note(const InventorySession *session);
 extern void pgtls_inventory_reset(void);
 extern TimestampTz pgtls_inventory_stats_reset(void);
-extern void pgtls_inventory_save(StringInfo buf);
-extern bool pgtls_inventory_load(StringInfo buf);
+extern uint64 pgtls_inventory_changes(void);
+extern void pgtls_inventory_save(Stream *stream);
+extern bool pgtls_inventory_load(Stream *stream);
 
 #endif							/* PGTLS_INVENTORY_H */

@@ -277,14 +277,24 @@ pgtls_session_is_outdated(const SessionInfo *info)
  * longer acceptable does so as by pg_terminate_backend(): tell the client, and
  * the log, why.
  *
- * The struct is not ours to change, says elog.c, but for one field.  What is
- * added here is what errdetail() would have set.
+ * Of the struct a hook may change "output_to_server", and nothing else is
+ * supported, says elog.c.  But no other code of ours runs when a backend ends
+ * in this way: error context callbacks are forgotten at each error.  So this
+ * sets what errdetail() would have set, in memory of the same context, and
+ * leaves all else as it is.  PostgreSQL 13 to 19 call the hook before they
+ * write to the log and to the client, from the same struct; that both get it,
+ * whatever is set or hooked, is tested (test/t/028_reason_of_end.t).  A
+ * server that did otherwise would tell less, and no more.
+ *
+ * Since PostgreSQL 19, the log has a detail of its own, who sent the signal,
+ * which is kept.
  */
 void
 pgtls_session_explain_end(ErrorData *edata)
 {
 	SessionSlot *slot = pgtls_slot_mine();
 	LaterVerdict later;
+	char	   *reason;
 
 	if (slot != NULL && edata->elevel == FATAL &&
 		edata->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN && edata->detail == NULL &&
@@ -293,9 +303,13 @@ pgtls_session_explain_end(ErrorData *edata)
 						sizeof(later)) &&
 		later.terminate && later.pid == MyProcPid &&
 		later.start == MyStartTimestamp)
-		edata->detail =
-			psprintf("The client certificate is no longer acceptable: %s.",
-					 pgtls_verdict_error(&later.verdict));
+	{
+		reason = psprintf("The client certificate is no longer acceptable: %s.",
+						  pgtls_verdict_error(&later.verdict));
+		edata->detail = reason;
+		if (edata->detail_log != NULL)
+			edata->detail_log = psprintf("%s %s", reason, edata->detail_log);
+	}
 }
 
 

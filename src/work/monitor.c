@@ -61,9 +61,6 @@
  */
 #define CLOCK_INTERVAL	(5 * USECS_PER_SEC)
 
-/* How often the save file is written. */
-#define SAVE_INTERVAL	USECS_PER_MINUTE
-
 #define MONITOR_NAME	"pg_tls monitor"
 
 static int	watch_interval;		/* pg_tls.watch_interval, in milliseconds */
@@ -83,7 +80,7 @@ typedef struct MonitorShared
 	StandIn		stand_in;
 	int			watch_task;		/* for STAND_IN_FOR_WATCH */
 
-	bool		loaded;			/* the save file was read, if it is of use */
+	SaveState	save;
 } MonitorShared;
 
 static MonitorShared *shared = NULL;	/* NULL without preloading */
@@ -369,16 +366,32 @@ static void
 load_saved(void)
 {
 	if (pgtls_wake_wants_save())
-		shared->loaded = true;	/* what is in the file is not to come back */
-	if (!shared->loaded)
-		pgtls_save_load(&shared->loaded);
+		shared->save.loaded = true; /* what is in the file is not to come back */
+	if (!shared->save.loaded)
+		pgtls_save_load(&shared->save);
+}
+
+/* Write the save file if it is due, and lower the timeout to when it is. */
+static void
+look_at_save(bool reloading, long *timeout)
+{
+	bool		due = pgtls_wake_wants_save() ||
+		pgtls_uptime() >= shared->save.due;
+
+	if (due || reloading)
+		load_saved();
+	if (due)
+	{
+		pgtls_wake_claim_save();
+		pgtls_save_store(&shared->save);
+	}
+	*timeout = Min(*timeout, Max((shared->save.due - pgtls_uptime()) / 1000, 0) + 1);
 }
 
 /* Main function of the standing worker: the monitor, but for a time. */
 void
 pgtls_monitor_main(Datum arg)
 {
-	TimestampTz next_save;
 	StandIn		role;
 
 	if (shared == NULL)
@@ -405,11 +418,10 @@ pgtls_monitor_main(Datum arg)
 	pgtls_wake_set_latch(pgtls_pgproc_number());
 
 	load_saved();
-	next_save = GetCurrentTimestamp() + SAVE_INTERVAL;
 
 	while (!ShutdownRequestPending)
 	{
-		long		timeout = Min(watch_interval, SAVE_INTERVAL / 1000);
+		long		timeout = watch_interval;
 		bool		reloading = ConfigReloadPending;
 
 		if (reloading)
@@ -423,16 +435,7 @@ pgtls_monitor_main(Datum arg)
 		pgtls_crlchange_look(&timeout);
 		look_for_due_verdicts(reloading, &timeout);
 
-		if (reloading || pgtls_wake_wants_save() ||
-			GetCurrentTimestamp() >= next_save)
-			load_saved();
-		if (pgtls_wake_wants_save() || GetCurrentTimestamp() >= next_save)
-		{
-			pgtls_wake_saves();
-			if (shared->loaded)
-				pgtls_save_store();
-			next_save = GetCurrentTimestamp() + SAVE_INTERVAL;
-		}
+		look_at_save(reloading, &timeout);
 		if (!start_workers(&timeout))
 			timeout = Min(timeout, RETRY_INTERVAL);
 		if (shared->stand_in != STAND_IN_FOR_NOBODY)
@@ -445,8 +448,7 @@ pgtls_monitor_main(Datum arg)
 		CHECK_FOR_INTERRUPTS();
 	}
 
-	if (shared->loaded)
-		pgtls_save_store();
+	pgtls_save_store(&shared->save);
 
 	/* if the server does not stop, it has to come back: not with 0 */
 	proc_exit(1);

@@ -3,9 +3,10 @@
  * save.c
  *	  Keeps what was seen of clients across restarts of the server.
  *
- * The monitor alone reads and writes the file: at its start, every minute, and
- * at its end; so a crash loses a minute at most.  A file that is damaged, or of
- * another version, is ignored with a message in the log.
+ * The monitor alone reads and writes the file: at its start, every minute if
+ * anything has changed, and at its end.  So a crash loses a minute at most, or
+ * as long as the monitor has stood in for another worker.  A file that is
+ * damaged, or of another version, is ignored with a message in the log.
  *
  * It lies in pg_stat_tmp, where pg_stat_statements keeps its texts, too, since
  * base backups and pg_rewind leave out what is there: a standby or a clone is
@@ -20,13 +21,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "pgstat.h"
 #include "port/pg_crc32c.h"
 #include "storage/fd.h"
 #include "utils/guc.h"
-#include "utils/memutils.h"
+#include "utils/timestamp.h"
 
+#include "base/stream.h"
+#include "base/uptime.h"
 #include "client/failure.h"
 #include "client/inventory.h"
 #include "work/save.h"
@@ -37,15 +40,13 @@
 /* Changes with the layout of what follows. */
 #define SAVE_MAGIC		0x70674c32
 
+/* How often it is written. */
+#ifndef SAVE_INTERVAL			/* tests have a shorter one */
+#define SAVE_INTERVAL	USECS_PER_MINUTE
+#endif
+
 /* More than this is no file of ours. */
 #define SAVE_MAX_SIZE	(512 * 1024 * 1024)
-
-typedef enum ReadResult
-{
-	READ_OK,
-	READ_USELESS,				/* there is none, or it cannot be used */
-	READ_LATER					/* something is short now */
-} ReadResult;
 
 typedef struct SaveHeader
 {
@@ -69,148 +70,158 @@ pgtls_save_define_settings(void)
 							 NULL, NULL, NULL);
 }
 
-/* Read the file into memory; a problem is logged. */
-static ReadResult
-read_file(StringInfo buf)
+/* What there is to save: how often it has changed since the server's start. */
+static uint64
+count_changes(void)
 {
-	FILE	   *file = AllocateFile(SAVE_FILE, PG_BINARY_R);
-	struct stat st;
-	SaveHeader	header;
-	pg_crc32c	crc;
-	const char *problem = NULL;
-	ReadResult	result = READ_USELESS;
+	return pgtls_failure_changes() + pgtls_inventory_changes();
+}
 
+/* Check the file, which is left where the contents begin. */
+static const char *
+find_problem(FILE *file, SaveHeader *header)
+{
+	struct stat st;
+	pg_crc32c	crc;
+	char		buf[BLCKSZ];
+
+	if (fread(header, sizeof(*header), 1, file) != 1)
+		return "it is too short";
+	if (header->magic != SAVE_MAGIC)
+		return "it is of another version, or another program's";
+	if (header->length > SAVE_MAX_SIZE || fstat(fileno(file), &st) != 0)
+		return "its length is not valid";
+	if (st.st_size < (off_t) (sizeof(*header) + header->length))
+		return "it is too short";
+
+	INIT_CRC32C(crc);
+	for (size_t left = header->length; left > 0;)
+	{
+		size_t		len = Min(left, sizeof(buf));
+
+		if (fread(buf, len, 1, file) != 1)
+			return "it is too short";
+		COMP_CRC32C(crc, buf, len);
+		left -= len;
+		CHECK_FOR_INTERRUPTS();
+	}
+	FIN_CRC32C(crc);
+	if (!EQ_CRC32C(crc, header->crc) ||
+		fseek(file, sizeof(*header), SEEK_SET) != 0)
+		return "its checksum is wrong";
+	return NULL;
+}
+
+/*
+ * Add what the file holds to what has been seen already.  A problem is logged.
+ * "loaded" becomes true before that, or where there is nothing to add, so that
+ * it is never done twice, whatever happens next; while it is false, the file is
+ * not to be overwritten.
+ */
+void
+pgtls_save_load(SaveState *state)
+{
+	FILE	   *file;
+	SaveHeader	header;
+	Stream		stream;
+	const char *problem;
+
+	if (state->due == 0)
+		state->due = pgtls_uptime() + SAVE_INTERVAL;
+	file = save ? AllocateFile(SAVE_FILE, PG_BINARY_R) : NULL;
 	if (file == NULL)
 	{
-		if (errno == ENOMEM || errno == EMFILE || errno == ENFILE)
-			result = READ_LATER;
-		if (errno != ENOENT)
+		bool		later = save &&
+			(errno == ENOMEM || errno == EMFILE || errno == ENFILE);
+
+		if (save && errno != ENOENT)
 			ereport(LOG,
 					(errcode_for_file_access(),
 					 errmsg("could not read file \"%s\": %m", SAVE_FILE)));
-		return result;
+		state->loaded = !later;
+		return;
 	}
 
-	if (fread(&header, sizeof(header), 1, file) != 1)
-		problem = "it is too short";
-	else if (header.magic != SAVE_MAGIC)
-		problem = "it is of another version, or another program's";
-	else if (header.length > SAVE_MAX_SIZE || fstat(fileno(file), &st) != 0)
-		problem = "its length is not valid";
-	else if (st.st_size < (off_t) (sizeof(header) + header.length))
-		problem = "it is too short";
-	else if ((buf->data = MemoryContextAllocExtended(CurrentMemoryContext,
-													 (Size) header.length + 1,
-													 MCXT_ALLOC_HUGE |
-													 MCXT_ALLOC_NO_OOM)) ==
-			 NULL)
-		result = READ_LATER;
-	else
-	{
-		buf->maxlen = header.length + 1;
-		buf->len = (int) fread(buf->data, 1, header.length, file);
-		buf->cursor = 0;
-		buf->data[buf->len] = '\0';
-		INIT_CRC32C(crc);
-		COMP_CRC32C(crc, buf->data, buf->len);
-		FIN_CRC32C(crc);
-		if (buf->len != (int) header.length)
-			problem = "it is too short";
-		else if (!EQ_CRC32C(crc, header.crc))
-			problem = "its checksum is wrong";
-		else
-			result = READ_OK;
-	}
-	FreeFile(file);
-
+	/* nobody else writes the file, so it is the same when it is read again */
+	problem = find_problem(file, &header);
+	state->loaded = true;
 	if (problem != NULL)
 		ereport(LOG,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("ignoring file \"%s\"", SAVE_FILE),
 				 errdetail("The file is not used, since %s.", problem)));
-	else if (result == READ_LATER)
-		ereport(LOG,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("could not read file \"%s\": out of memory", SAVE_FILE),
-				 errdetail("It is left as it is, and read later.")));
-	return result;
-}
-
-/*
- * Add what the file holds to what has been seen already.  "done" becomes true
- * with that, or where there is nothing to add, so that it is never done twice,
- * whatever happens next; while it is false, the file is not to be overwritten.
- */
-void
-pgtls_save_load(bool *done)
-{
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
-												  "pg_tls save",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext oldcontext = MemoryContextSwitchTo(context);
-	StringInfoData buf;
-	ReadResult	result = save ? read_file(&buf) : READ_USELESS;
-
-	if (result == READ_OK)
+	else
 	{
-		bool		whole =
-			pgtls_failure_load(&buf) && pgtls_inventory_load(&buf);
-
-		*done = true;
-		if (!whole)
+		pgtls_stream_begin_read(&stream, file, header.length);
+		if (pgtls_failure_load(&stream) && pgtls_inventory_load(&stream))
+		{
+			/* it lacks what was seen since the start, and nothing else */
+			state->stored = true;
+			state->stored_changes = 0;
+		}
+		else
 			ereport(LOG,
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("ignoring a part of file \"%s\"", SAVE_FILE),
 					 errdetail("It was written by another version.")));
 	}
-	else if (result == READ_USELESS)
-		*done = true;
-	MemoryContextSwitchTo(oldcontext);
-	MemoryContextDelete(context);
+	FreeFile(file);
 }
 
-/* Write the file anew.  Problems are logged. */
+/* Write the file anew if anything has changed.  Problems are logged. */
 void
-pgtls_save_store(void)
+pgtls_save_store(SaveState *state)
 {
-	MemoryContext context;
-	MemoryContext oldcontext;
-	StringInfoData buf;
-	SaveHeader	header;
+	uint64		changes = count_changes();	/* before they are copied */
+	struct stat st;
+	SaveHeader	header = {0, 0, 0};
+	Stream		stream;
 	FILE	   *file;
-	bool		ok;
 
-	if (!save)
+	state->due = pgtls_uptime() + SAVE_INTERVAL;
+	if (!save || !state->loaded ||
+		(state->stored && state->stored_changes == changes &&
+		 stat(SAVE_FILE, &st) == 0))
 		return;
 
-	context = AllocSetContextCreate(CurrentMemoryContext, "pg_tls save",
-									ALLOCSET_DEFAULT_SIZES);
-	oldcontext = MemoryContextSwitchTo(context);
-	initStringInfo(&buf);
-	pgtls_failure_save(&buf);
-	pgtls_inventory_save(&buf);
-	header.magic = SAVE_MAGIC;
-	header.length = buf.len;
-	INIT_CRC32C(header.crc);
-	COMP_CRC32C(header.crc, buf.data, buf.len);
-	FIN_CRC32C(header.crc);
-
 	file = AllocateFile(SAVE_TEMP_FILE, PG_BINARY_W);
-	ok = file != NULL &&
-		fwrite(&header, sizeof(header), 1, file) == 1 &&
-		fwrite(buf.data, buf.len, 1, file) == 1;
-	if (file != NULL && FreeFile(file) != 0)
-		ok = false;
-	if (!ok)
+	pgtls_stream_begin_write(&stream, file);
+	if (file == NULL || fwrite(&header, sizeof(header), 1, file) != 1)
 	{
+		stream.ok = false;
+		stream.error = errno;
+	}
+	pgtls_failure_save(&stream);
+	pgtls_inventory_save(&stream);
+
+	/* the header tells what has become known only now */
+	header.magic = SAVE_MAGIC;
+	header.length = (uint32) stream.length;
+	header.crc = stream.crc;
+	FIN_CRC32C(header.crc);
+	if (stream.ok && (fseek(file, 0, SEEK_SET) != 0 ||
+					  fwrite(&header, sizeof(header), 1, file) != 1))
+	{
+		stream.ok = false;
+		stream.error = errno;
+	}
+	if (file != NULL && FreeFile(file) != 0 && stream.ok)
+	{
+		stream.ok = false;
+		stream.error = errno;
+	}
+
+	if (!stream.ok)
+	{
+		errno = stream.error;
 		ereport(LOG,
 				(errcode_for_file_access(),
 				 errmsg("could not write file \"%s\": %m", SAVE_TEMP_FILE)));
 		unlink(SAVE_TEMP_FILE);
 	}
-	else
-		(void) durable_rename(SAVE_TEMP_FILE, SAVE_FILE, LOG);
-
-	MemoryContextSwitchTo(oldcontext);
-	MemoryContextDelete(context);
+	else if (durable_rename(SAVE_TEMP_FILE, SAVE_FILE, LOG) == 0)
+	{
+		state->stored = true;
+		state->stored_changes = changes;
+	}
 }

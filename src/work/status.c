@@ -108,7 +108,7 @@ pg_tls_status_1_0(PG_FUNCTION_ARGS)
 	LoadState	s;
 	LoadAttempt last;
 	bool		has_last;
-	char	   *ciphers = NULL;
+	char	   *ciphers;
 	char	   *conf;
 	int			monitor_pid = pgtls_wake_monitor_pid();
 	DueVerdicts due;
@@ -165,15 +165,13 @@ pg_tls_status_1_0(PG_FUNCTION_ARGS)
 									 s.settings.cipher_suites,
 									 openssl_version(s.settings.min_version),
 									 openssl_version(s.settings.max_version));
-		add_setting(&row, ciphers);
+		add_setting(&row, pgtls_row_adopt(ciphers));
 		add_setting(&row, s.settings.groups);
-		OPENSSL_free(ciphers);
 	}
 
 	pgtls_row_text(&row, OpenSSL_version(OPENSSL_VERSION));
 	conf = CONF_get1_default_config_file();
-	add_setting(&row, conf);
-	OPENSSL_free(conf);
+	add_setting(&row, pgtls_row_adopt(conf));
 	pgtls_row_bool(&row, pgtls_ossl_fips());
 	if (monitor_pid != 0)
 		pgtls_row_int(&row, monitor_pid);

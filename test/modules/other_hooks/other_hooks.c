@@ -116,6 +116,10 @@ emit_log(ErrorData *edata)
 {
 	if (prev_emit_log)
 		prev_emit_log(edata);
+#ifdef SILENT
+	if (edata->elevel == FATAL)
+		edata->output_to_server = false;
+#endif
 	/* the logger, for one, has detached shared memory, too */
 	if (counters != NULL && UsedShmemSegAddr != NULL)
 		pg_atomic_fetch_add_u32(&counters->messages, 1);
