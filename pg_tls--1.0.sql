@@ -169,14 +169,15 @@ CREATE FUNCTION pg_tls_client_extensions(
     OUT oid text,
     OUT name text,
     OUT critical boolean,
-    OUT value text
+    OUT value text,
+    OUT der bytea
 )
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pg_tls_client_extensions'
 LANGUAGE C STRICT STABLE PARALLEL RESTRICTED COST 100 ROWS 6;
 
 COMMENT ON FUNCTION pg_tls_client_extensions() IS
-'the extensions of the certificate of one''s own client, in their order, from position 0; a value that text would not tell whole is # and its bytes; works without preloading';
+'the extensions of the certificate of one''s own client, in their order, from position 0; each value as text for people to read, and in DER; works without preloading';
 
 CREATE FUNCTION pg_tls_serial_hex(serial numeric)
 RETURNS text
