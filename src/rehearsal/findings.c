@@ -44,14 +44,13 @@ PG_FUNCTION_INFO_V1(pg_tls_file_findings);
 static void
 answer_finding(FindingCode code, const char *object, const char *text)
 {
-	StringInfoData record;
+	Row			row;
 
-	initStringInfo(&record);
-	pgtls_worker_put(&record, pgtls_codes[code].code);
-	pgtls_worker_put(&record, object);
-	pgtls_worker_put(&record, text);
-	pgtls_worker_send(&record);
-	pfree(record.data);
+	pgtls_row_begin(&row);
+	pgtls_row_text(&row, pgtls_codes[code].code);
+	pgtls_row_message(&row, object);
+	pgtls_row_message(&row, text);
+	pgtls_worker_send(&row);
 }
 
 static void
@@ -236,7 +235,7 @@ pg_tls_file_findings(PG_FUNCTION_ARGS)
 	};
 
 	pgtls_preload_require();
-	if (!pgtls_worker_ask_rows(fcinfo, &question, "tmm"))
+	if (!pgtls_worker_ask_rows(fcinfo, &question))
 	{
 		Row			row;
 

@@ -426,7 +426,7 @@ subtest 'errors and messages in the log' => sub {
 		while ($code =~ /\bereport\(/g)
 		{
 			my $call = in_parentheses(substr $code, pos($code) - 1);
-			my ($level) = $call =~ /^(\w+)/;
+			my ($level) = $call =~ /^\s*(\w+)/;
 			my $log = $level =~ /^(?:LOG|WARNING)$/;
 			my ($errcode) = $call =~ /errcode\((\w+)\)/;
 
