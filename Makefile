@@ -9,6 +9,7 @@ OBJS = \
 	src/work/status.o \
 	src/work/watch.o \
 	src/rehearsal/advice.o \
+	src/rehearsal/codes.o \
 	src/rehearsal/contents.o \
 	src/rehearsal/dryrun.o \
 	src/rehearsal/findings.o \

@@ -208,14 +208,15 @@ CREATE FUNCTION pg_tls_client_extensions(
     OUT oid text,
     OUT name text,
     OUT critical boolean,
-    OUT value text
+    OUT value text,
+    OUT der bytea
 )
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pg_tls_client_extensions_1_0'
 LANGUAGE C STRICT STABLE PARALLEL RESTRICTED COST 100 ROWS 6;
 
 COMMENT ON FUNCTION pg_tls_client_extensions() IS
-'the extensions of the certificate of one''s own client, in their order, from position 0; a value that text would not tell whole is # and its bytes; works without preloading';
+'the extensions of the certificate of one''s own client, in their order, from position 0; each value as text for people to read, and in DER; works without preloading';
 
 CREATE FUNCTION pg_tls_serial_hex(serial numeric)
 RETURNS text
@@ -867,6 +868,21 @@ COMMENT ON FUNCTION pg_stat_tls_reset() IS
 -- What is wrong
 --
 
+CREATE FUNCTION pg_tls_finding_codes(
+    wanted text DEFAULT NULL,
+    OUT code text,
+    OUT severity text,
+    OUT hint text,
+    OUT reference text,
+    OUT keeps_clients_out boolean
+)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pg_tls_finding_codes_1_0'
+LANGUAGE C STABLE PARALLEL SAFE ROWS 1;
+
+COMMENT ON FUNCTION pg_tls_finding_codes(text) IS
+'the codes of pg_tls_findings, or the one that is asked for, which has to be known, and what is the same of all findings of a code; works without preloading';
+
 CREATE FUNCTION pg_tls_file_findings(
     OUT code text,
     OUT object text,
@@ -937,178 +953,7 @@ COMMENT ON FUNCTION pg_tls_hba_rules() IS
 SET LOCAL search_path = pg_catalog, pg_temp;
 
 CREATE VIEW @extschema@.pg_tls_findings AS
-WITH kinds (code, severity, hint, reference) AS (
-    VALUES
-        ('tls_not_active', 'critical',
-         'See last_error in pg_tls_status, mend the file that it names, and run: SELECT * FROM pg_tls_reload(); Until then clients with sslmode=prefer connect in clear text.',
-         'STIG V-233579, CIS 6.8'),
-        ('ssl_off', 'critical',
-         'Put certificate and key in place (see pg_tls_files), and run: ALTER SYSTEM SET ssl = on; SELECT pg_reload_conf();',
-         'STIG V-233579, CIS 6.8'),
-        ('reload_failed', 'critical',
-         'Mend what the message names, and run: SELECT * FROM pg_tls_reload(); What was loaded before is still in force.',
-         'CIS 6.8'),
-        ('reload_would_fail', 'critical',
-         'Mend what the message names before the server is restarted; SELECT * FROM pg_tls_check(); tells whether it is.',
-         'CIS 6.8'),
-        ('configuration_error', 'critical',
-         'Mend the line in the file; SELECT * FROM pg_file_settings WHERE error IS NOT NULL; shows which.',
-         NULL),
-        ('ssl_off_pending', 'critical',
-         'If that is not meant, run: ALTER SYSTEM SET ssl = on;',
-         'STIG V-233579, CIS 6.8'),
-        ('files_not_checked', 'warning',
-         'Run it again, or raise max_worker_processes and restart the server.',
-         NULL),
-        ('worker_not_running', 'critical',
-         'If it has no worker slot, increase max_worker_processes and restart the server; else see the server''s log.',
-         NULL),
-        ('verdicts_pending', 'critical',
-         'If worker slots are in use all the time, increase max_worker_processes and restart the server, or decrease max_parallel_workers: SELECT backend_type, count(*) FROM pg_stat_activity GROUP BY 1;',
-         'STIG V-233577'),
-        ('file_problem', 'critical',
-         'Put the right file there, then run: SELECT * FROM pg_tls_check(); SELECT * FROM pg_tls_reload();',
-         'CIS 6.8'),
-        ('dh_params_problem', 'info',
-         'Put parameters in PEM there, or unset ssl_dh_params_file: the server has good ones of its own.',
-         NULL),
-        ('file_changed', 'warning',
-         'Run: SELECT * FROM pg_tls_check_sessions(); SELECT * FROM pg_tls_reload(); To have it done in future: ALTER SYSTEM SET pg_tls.watch_files = ''reload'';',
-         NULL),
-        ('key_permissions', 'critical',
-         'Run chmod 0600 on the file, or give it to root with mode 0640 and a group of the server''s user.',
-         'STIG V-233602'),
-        ('key_passphrase', 'info',
-         'Set ssl_passphrase_command, and ssl_passphrase_command_supports_reload = on; or renewals need a restart.',
-         'STIG V-233602'),
-        ('server_certificate_expired', 'critical',
-         'Renew the certificate, and run: SELECT * FROM pg_tls_reload();',
-         'STIG V-233577, CIS 6.8'),
-        ('server_certificate_expiring', 'warning',
-         'Renew the certificate, and run: SELECT * FROM pg_tls_reload(); pg_tls.expiry_warning says how early this is told.',
-         'CIS 6.8'),
-        ('server_certificate_not_yet_valid', 'critical',
-         'Check the clock, or wait until it is valid.',
-         'CIS 6.8'),
-        ('server_certificate_purpose', 'critical',
-         'Have a certificate issued with the extended key usage serverAuth.',
-         'STIG V-233577, CIS 6.8'),
-        ('server_certificate_self_signed', 'warning',
-         'Have a certificate issued by a CA that the clients trust, so that sslmode=verify-full works.',
-         'STIG V-233603, CIS 6.8'),
-        ('server_certificate_no_san', 'warning',
-         'Have a certificate issued with the host names that clients use as subject alternative names.',
-         'STIG V-233611, CIS 6.8'),
-        ('server_chain_alone', 'warning',
-         'Append the intermediate certificates to the file, and if its issuer is a root, that; then run: SELECT * FROM pg_tls_reload();',
-         'STIG V-233577, CIS 6.8'),
-        ('server_chain_disordered', 'critical',
-         'Put the certificates into ssl_cert_file in order: the server''s, its issuer''s, and so on.',
-         'STIG V-233577, CIS 6.8'),
-        ('server_chain_incomplete', 'critical',
-         'Add the intermediate certificates to ssl_cert_file, the server''s own first.',
-         'STIG V-233577, CIS 6.8'),
-        ('server_chain_expired', 'critical',
-         'Replace the intermediate certificate in ssl_cert_file, and run: SELECT * FROM pg_tls_reload();',
-         'STIG V-233577, CIS 6.8'),
-        ('server_chain_expiring', 'warning',
-         'Replace the intermediate certificate in ssl_cert_file, and run: SELECT * FROM pg_tls_reload();',
-         'CIS 6.8'),
-        ('server_chain_not_yet_valid', 'critical',
-         'Check the clock, or wait until it is valid.',
-         'CIS 6.8'),
-        ('ca_expired', 'critical',
-         'Remove the CA from ssl_ca_file, or add its renewed certificate, and run: SELECT * FROM pg_tls_reload();',
-         'STIG V-233577'),
-        ('ca_expiring', 'warning',
-         'Add the CA''s renewed certificate to ssl_ca_file beside the old one, and run: SELECT * FROM pg_tls_reload();',
-         'STIG V-233577'),
-        ('ca_not_yet_valid', 'critical',
-         'Check the clock, or wait until it is valid.',
-         'STIG V-233577'),
-        ('ca_without_crl', 'critical',
-         'Append a CRL of this CA to ssl_crl_file (each CA in a chain needs one), and run: SELECT * FROM pg_tls_reload();',
-         'STIG V-233577'),
-        ('crl_without_ca', 'warning',
-         'Set ssl_ca_file to the file with the CAs of the clients, and run: SELECT * FROM pg_tls_reload();',
-         'STIG V-233577'),
-        ('crl_expired', 'critical',
-         'Put the new CRL of this CA into ssl_crl_file, and run: SELECT * FROM pg_tls_reload();',
-         'STIG V-233577'),
-        ('crl_expiring', 'warning',
-         'Put the new CRL of this CA into ssl_crl_file, and run: SELECT * FROM pg_tls_reload();',
-         'STIG V-233577'),
-        ('crl_not_yet_valid', 'critical',
-         'Check the clock, or use the CRL before it.',
-         'STIG V-233577'),
-        ('crl_bad_signature', 'critical',
-         'Fetch the CRL again, from the CA that signed the certificates.',
-         'STIG V-233577'),
-        ('crl_delta', 'critical',
-         'Use the complete CRL: the server would take it for that, or refuse all clients of this CA.',
-         'STIG V-233577'),
-        ('crl_dir_entry', 'warning',
-         'Run openssl rehash on the directory, and remove what is of no use.',
-         'STIG V-233577'),
-        ('crl_dir_large', 'info',
-         'Put this CRL into ssl_crl_file: there it is parsed once for each reload.',
-         NULL),
-        ('weak_key', 'warning',
-         'Have a certificate issued for a key of at least 2048 bits of RSA, or 256 of an elliptic curve.',
-         'STIG V-233619, CIS 6.10'),
-        ('weak_signature', 'warning',
-         'Have the certificate issued again, signed by means of SHA-256 or better.',
-         'STIG V-233619, CIS 6.10'),
-        ('weak_cipher_allowed', 'warning',
-         'Run: ALTER SYSTEM SET ssl_ciphers = ''HIGH:!aNULL:!3DES''; SELECT * FROM pg_tls_reload();',
-         'STIG V-233619, CIS 6.10'),
-        ('tls_version_allowed', 'warning',
-         'Run: ALTER SYSTEM SET ssl_min_protocol_version = ''TLSv1.2''; SELECT * FROM pg_tls_reload();',
-         'STIG V-233619, CIS 6.9'),
-        ('tls_version_seen', 'warning',
-         'Bring these clients up to date: SELECT * FROM pg_stat_tls_clients; SELECT pg_stat_tls_reset(); forgets the past.',
-         'STIG V-233619, CIS 6.9'),
-        ('no_post_quantum', 'info',
-         'Run: ALTER SYSTEM SET ssl_groups = ''X25519MLKEM768:X25519:prime256v1''; SELECT * FROM pg_tls_reload();',
-         NULL),
-        ('hba_clear_text', 'warning',
-         'Make it hostssl in the file, and run: SELECT pg_reload_conf(); Or: ALTER SYSTEM SET pg_tls.require_encryption = on; SELECT pg_reload_conf();',
-         'STIG V-233579, CIS 6.8'),
-        ('hba_clear_text_password', 'critical',
-         'Make it hostssl in the file, or scram-sha-256, and run: SELECT pg_reload_conf(); pg_tls.require_encryption refuses only once the password has been sent.',
-         'STIG V-233519, CIS 6.8'),
-        ('hba_trust', 'critical',
-         'Put scram-sha-256 or cert in place of trust, and run: SELECT pg_reload_conf();',
-         'STIG V-233612'),
-        ('hba_error', 'critical',
-         'Mend the file: a reload ignores all of it, and a restart fails. A superuser sees more: SELECT * FROM pg_hba_file_rules WHERE type IS NULL;',
-         NULL),
-        ('hba_changed', 'info',
-         'Run: SELECT pg_reload_conf(); Until then the older lines are in force, and may be other than what is told here.',
-         NULL),
-        ('clear_text_session', 'warning',
-         'Have these clients connect with sslmode=verify-full: SELECT * FROM pg_stat_tls WHERE encryption = ''none'';',
-         'STIG V-233579, CIS 6.8'),
-        ('clear_text_seen', 'warning',
-         'Have these clients connect with sslmode=verify-full: SELECT * FROM pg_stat_tls_clients WHERE encryption = ''none''; SELECT pg_stat_tls_reset(); forgets the past.',
-         'STIG V-233579, CIS 6.8'),
-        ('session_not_acceptable', 'critical',
-         'See them: SELECT * FROM pg_stat_tls WHERE NOT acceptable; End them, now and in future: ALTER SYSTEM SET pg_tls.invalid_sessions = ''terminate''; SELECT pg_reload_conf();',
-         'STIG V-233577, V-233613'),
-        ('session_not_judged', 'warning',
-         'Look at such sessions by hand: SELECT * FROM pg_stat_tls WHERE client_certificate AND chain_status IS NULL; Where it is for want of room, raise pg_tls.chain_memory to 150 kB for each of max_connections and max_wal_senders, and restart the server.',
-         'STIG V-233577, V-233613'),
-        ('client_certificate_expired', 'warning',
-         'Have the client use a renewed certificate: it cannot connect again with this one.',
-         'STIG V-233577'),
-        ('client_certificate_expiring', 'warning',
-         'Have the certificate renewed: from its end on the client cannot connect.',
-         'STIG V-233577'),
-        ('client_certificate_shared', 'info',
-         'Give each role a certificate of its own, so that it can be revoked by itself.',
-         'STIG V-233612, V-233615')
-),
-status AS MATERIALIZED (
+WITH status AS MATERIALIZED (
     SELECT * FROM @extschema@.pg_tls_status()
 ),
 sessions AS MATERIALIZED (
@@ -1307,8 +1152,8 @@ found (code, object, problem) AS (
            format('certificate %s is used by the roles %s', fingerprint, string_agg(format('"%s"', usename), ', ' ORDER BY usename))
     FROM certificates GROUP BY fingerprint HAVING count(DISTINCT usename) > 1
 )
-SELECT coalesce(severity, 'warning') AS severity, found.code, object, problem, hint, reference
-FROM found LEFT JOIN kinds USING (code)
+SELECT severity, found.code, object, problem, hint, reference
+FROM found, @extschema@.pg_tls_finding_codes(found.code)
 ORDER BY array_position(ARRAY['critical', 'warning', 'info'], severity), found.code, object, problem;
 
 SET LOCAL search_path = @extschema@, pg_temp;

@@ -7,6 +7,9 @@
  * database, and read from databases of any encoding.  Here it becomes valid
  * text of the current one.
  *
+ * A worker that has no database fills rows by the same calls, and writes them
+ * into a message: each value with its type.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -132,35 +135,31 @@ pgtls_row_float(Row *row, float8 value)
 	add(row, FLOAT8OID, Float8GetDatum(value), false);
 }
 
-/*
- * A numeric of decimal digits.  What fits into 64 bits need not be parsed as a
- * numeric, which takes several times as long.
- */
-Datum
-pgtls_make_numeric(const char *decimal)
+/* A numeric of what fits into 64 bits. */
+void
+pgtls_row_small_numeric(Row *row, int64 value)
 {
-	if (strlen(decimal) <= 18)
-		return DirectFunctionCall1(int8_numeric,
-								   Int64GetDatum(strtoll(decimal, NULL, 10)));
-	return DirectFunctionCall3(numeric_in, CStringGetDatum(decimal),
-							   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	add(row, NUMERICOID,
+		DirectFunctionCall1(int8_numeric, Int64GetDatum(value)), false);
 }
 
-/* An integer of any size in decimal digits; NULL for none. */
+/*
+ * An integer of any size in decimal digits; NULL for none.  Few digits need
+ * not be parsed as a numeric, which takes several times as long.
+ */
 void
 pgtls_row_numeric(Row *row, const char *decimal)
 {
 	if (decimal == NULL)
 		pgtls_row_null(row);
+	else if (strlen(decimal) <= 18)
+		pgtls_row_small_numeric(row, strtoll(decimal, NULL, 10));
 	else
-		add(row, NUMERICOID, pgtls_make_numeric(decimal), false);
-}
-
-/* A numeric that lives as long as the row. */
-void
-pgtls_row_numeric_in_place(Row *row, void *numeric)
-{
-	add(row, NUMERICOID, PointerGetDatum(numeric), false);
+		add(row, NUMERICOID,
+			DirectFunctionCall3(numeric_in, CStringGetDatum(decimal),
+								ObjectIdGetDatum(InvalidOid),
+								Int32GetDatum(-1)),
+			false);
 }
 
 /* A moment; NULL where it is not known (DT_NOBEGIN). */
@@ -209,12 +208,19 @@ convert_text(const char *utf8, size_t len)
 	return result;
 }
 
+/* Whether all UTF-8 is valid text of the database; so it is without one. */
+static bool
+takes_utf8(void)
+{
+	return GetDatabaseEncoding() == PG_UTF8 ||
+		GetDatabaseEncoding() == PG_SQL_ASCII;
+}
+
 /* Whether UTF-8 is valid text of the database as it is. */
 static bool
 is_text(const char *utf8, size_t len)
 {
-	if (GetDatabaseEncoding() == PG_UTF8 ||
-		GetDatabaseEncoding() == PG_SQL_ASCII)
+	if (takes_utf8())
 		return true;
 	for (size_t i = 0; i < len; i++)
 	{
@@ -434,13 +440,218 @@ pgtls_row_bytes(Row *row, bytea *value)
 	add(row, BYTEAOID, PointerGetDatum(value), false);
 }
 
-/* Bytes in lower-case hexadecimal. */
+/* Bytes in lower-case hexadecimal, perhaps a negative number; NULL for none. */
+void
+pgtls_row_signed_hex(Row *row, bool negative, const unsigned char *bytes,
+					 int len)
+{
+	size_t		size = VARHDRSZ + negative + 2 * (size_t) len;
+	text	   *result;
+
+	if (bytes == NULL)
+	{
+		pgtls_row_null(row);
+		return;
+	}
+	result = palloc(size);
+	SET_VARSIZE(result, size);
+	if (negative)
+		*VARDATA(result) = '-';
+	(void) hex_encode((const char *) bytes, len, VARDATA(result) + negative);
+	add(row, TEXTOID, PointerGetDatum(result), false);
+}
+
+/* The same without. */
 void
 pgtls_row_hex(Row *row, const unsigned char *bytes, int len)
 {
-	text	   *result = palloc(VARHDRSZ + 2 * len);
+	pgtls_row_signed_hex(row, false, bytes, len);
+}
 
-	SET_VARSIZE(result, VARHDRSZ + 2 * len);
-	(void) hex_encode((const char *) bytes, len, VARDATA(result));
-	add(row, TEXTOID, PointerGetDatum(result), false);
+
+/* ----------------------------------------------------------------
+ *		In messages
+ * ----------------------------------------------------------------
+ *
+ * A row is its columns, and each of these the OID of its type, InvalidOid for
+ * a NULL, and its value: eight bytes, or a varlena.  All are multiples of
+ * MESSAGE_ALIGN, so that a varlena can be used where it is.
+ */
+#define MESSAGE_ALIGN	sizeof(uint32)
+
+/* Whether values of a type are of fixed length. */
+static bool
+is_fixed(Oid type)
+{
+	return type == BOOLOID || type == INT4OID || type == INT8OID ||
+		type == FLOAT8OID || type == TIMESTAMPTZOID;
+}
+
+/* The room that a column takes, at most. */
+static size_t
+column_size(Oid type, Datum value)
+{
+	if (is_fixed(type))
+		return sizeof(type) + sizeof(int64);
+	if (!OidIsValid(type))
+		return sizeof(type);
+	return sizeof(type) + VARSIZE(DatumGetPointer(value)) + MESSAGE_ALIGN;
+}
+
+static inline void
+write_bytes(StringInfo out, const void *bytes, size_t len)
+{
+	memcpy(out->data + out->len, bytes, len);
+	out->len += (int) len;
+}
+
+static void
+write_column(StringInfo out, Oid type, Datum value)
+{
+	enlargeStringInfo(out, (int) column_size(type, value));
+	write_bytes(out, &type, sizeof(type));
+	if (is_fixed(type))
+	{
+		int64		bits = type == BOOLOID ? DatumGetBool(value) :
+			type == INT4OID ? DatumGetInt32(value) : DatumGetInt64(value);
+
+		write_bytes(out, &bits, sizeof(bits));
+	}
+	else if (OidIsValid(type))
+	{
+		write_bytes(out, DatumGetPointer(value),
+					VARSIZE(DatumGetPointer(value)));
+		while (out->len % MESSAGE_ALIGN != 0)
+			out->data[out->len++] = '\0';
+	}
+}
+
+/* Append a row to a message. */
+void
+pgtls_row_write(const Row *row, StringInfo out)
+{
+	for (int i = 0; i < row->natts; i++)
+		write_column(out, row->nulls[i] ? InvalidOid : row->types[i],
+					 row->values[i]);
+}
+
+/* Move on in a message. */
+static char *
+skip(char *data, const char *end, size_t len)
+{
+	if ((size_t) (end - data) < len)
+		elog(ERROR, "row of a worker is cut");
+	return data + len;
+}
+
+/* Read a row of a message, of which it uses the memory. */
+void
+pgtls_row_read(Row *row, char *data, Size len)
+{
+	char	   *end = data + len;
+
+	pgtls_row_begin(row);
+	while (data < end)
+	{
+		char	   *value = skip(data, end, sizeof(Oid));
+		Oid			type;
+		int64		bits;
+
+		memcpy(&type, data, sizeof(type));
+		data = value;
+		if (!OidIsValid(type))
+			pgtls_row_null(row);
+		else if (is_fixed(type))
+		{
+			data = skip(value, end, sizeof(bits));
+			memcpy(&bits, value, sizeof(bits));
+			add(row, type, type == BOOLOID ? BoolGetDatum(bits != 0) :
+				type == INT4OID ? Int32GetDatum((int32) bits) :
+				Int64GetDatum(bits), false);
+		}
+		else
+		{
+			(void) skip(value, end, VARHDRSZ);
+			data = skip(value, end,
+						TYPEALIGN(MESSAGE_ALIGN, VARSIZE(value)));
+			add(row, type, PointerGetDatum(value), false);
+		}
+	}
+}
+
+/* A column, whose type has to be that; NULL for a NULL. */
+static const Datum *
+get(const Row *row, int column, Oid type)
+{
+	if (column >= row->natts)
+		elog(ERROR, "row of a worker has no column %d", column);
+	if (row->nulls[column])
+		return NULL;
+	if (row->types[column] != type)
+		elog(ERROR, "column %d of a worker's row has type %u instead of %u",
+			 column, row->types[column], type);
+	return &row->values[column];
+}
+
+/* A copy of a text, as it was written; NULL for a NULL. */
+char *
+pgtls_row_get_text(const Row *row, int column)
+{
+	const Datum *value = get(row, column, TEXTOID);
+
+	return value != NULL ? TextDatumGetCString(*value) : NULL;
+}
+
+/* False also for a NULL. */
+bool
+pgtls_row_get_bool(const Row *row, int column)
+{
+	const Datum *value = get(row, column, BOOLOID);
+
+	return value != NULL && DatumGetBool(*value);
+}
+
+/* A copy of bytes; NULL for a NULL. */
+bytea *
+pgtls_row_get_bytes(const Row *row, int column)
+{
+	const Datum *value = get(row, column, BYTEAOID);
+
+	return value != NULL ? DatumGetByteaPCopy(*value) : NULL;
+}
+
+static Datum
+convert_array(Datum array)
+{
+	Datum	   *texts;
+	int			n;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false,
+					  TYPALIGN_INT, &texts, NULL, &n);
+	for (int i = 0; i < n; i++)
+		texts[i] = text_datum(VARDATA_ANY(DatumGetPointer(texts[i])),
+							  VARSIZE_ANY_EXHDR(DatumGetPointer(texts[i])));
+	return PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false,
+										   TYPALIGN_INT));
+}
+
+/* Make the text in a row that was read text of the current database. */
+void
+pgtls_row_convert(Row *row)
+{
+	if (takes_utf8())
+		return;
+	for (int i = 0; i < row->natts; i++)
+	{
+		Datum		value = row->values[i];
+
+		if (row->nulls[i])
+			continue;
+		if (row->types[i] == TEXTOID)
+			row->values[i] =
+				text_datum(VARDATA_ANY(DatumGetPointer(value)),
+						   VARSIZE_ANY_EXHDR(DatumGetPointer(value)));
+		else if (row->types[i] == TEXTARRAYOID)
+			row->values[i] = convert_array(value);
+	}
 }

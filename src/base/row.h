@@ -3,8 +3,9 @@
  * row.h
  *	  Rows for SQL, built column by column in the order of their declaration.
  *
- * May only be called in a backend that is connected to a database, in a
- * transaction; raises an error if memory runs out.
+ * May be called in a backend that is connected to a database, in a
+ * transaction, and in a worker without a database; there, text stays UTF-8.
+ * Raises an error if memory runs out.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,6 +14,7 @@
 
 #include "datatype/timestamp.h"
 #include "fmgr.h"
+#include "lib/stringinfo.h"
 #include "nodes/execnodes.h"
 #include "nodes/pg_list.h"
 
@@ -34,9 +36,8 @@ extern void pgtls_row_bool(Row *row, bool value);
 extern void pgtls_row_int(Row *row, int32 value);
 extern void pgtls_row_bigint(Row *row, int64 value);
 extern void pgtls_row_float(Row *row, float8 value);
-extern Datum pgtls_make_numeric(const char *decimal);
 extern void pgtls_row_numeric(Row *row, const char *decimal);
-extern void pgtls_row_numeric_in_place(Row *row, void *numeric);
+extern void pgtls_row_small_numeric(Row *row, int64 value);
 extern void pgtls_row_time(Row *row, TimestampTz value);
 extern void pgtls_row_text(Row *row, const char *utf8);
 extern void pgtls_row_text_in_place(Row *row, const text *utf8);
@@ -49,6 +50,17 @@ extern void pgtls_row_messages(Row *row, const List *messages);
 extern void pgtls_row_list(Row *row, const char *utf8);
 extern void pgtls_row_bytes(Row *row, bytea *value);
 extern void pgtls_row_hex(Row *row, const unsigned char *bytes, int len);
+extern void pgtls_row_signed_hex(Row *row, bool negative,
+								 const unsigned char *bytes, int len);
+
+/* From one process to another, which need not have a database. */
+extern void pgtls_row_write(const Row *row, StringInfo out);
+extern void pgtls_row_read(Row *row, char *data, Size len);
+extern char *pgtls_row_get_text(const Row *row, int column);
+extern bool pgtls_row_get_bool(const Row *row, int column);
+extern bytea *pgtls_row_get_bytes(const Row *row, int column);
+
+extern void pgtls_row_convert(Row *row);
 extern void pgtls_row_store(Row *row, ReturnSetInfo *rsinfo);
 extern Datum pgtls_row_return(Row *row, FunctionCallInfo fcinfo);
 

@@ -24,8 +24,8 @@
  * UTF8_getc() knows overlong forms; by version it lets surrogates and what
  * lies beyond Unicode pass.
  */
-int
-pgtls_text_character(const unsigned char *s, int len)
+static int
+character_length(const unsigned char *s, int len)
 {
 	unsigned long c;
 	int			n = UTF8_getc(s, len, &c);
@@ -41,8 +41,8 @@ pgtls_text_character(const unsigned char *s, int len)
  * separate lines, set the direction of writing or carry tags, and all others
  * that Unicode has displayed as nothing (Default_Ignorable_Code_Point).
  */
-bool
-pgtls_text_is_hidden(const unsigned char *s, int n)
+static bool
+is_hidden(const unsigned char *s, int n)
 {
 	static const struct
 	{
@@ -86,9 +86,9 @@ pgtls_text_escape(BIO *out, const char *text, int len,
 
 	while (s < end)
 	{
-		int			n = pgtls_text_character(s, end - s);
+		int			n = character_length(s, end - s);
 
-		if (n > 0 && !pgtls_text_is_hidden(s, n) &&
+		if (n > 0 && !is_hidden(s, n) &&
 			!(*s == '\\' && double_backslash))
 		{
 			s += n;
@@ -150,16 +150,14 @@ pgtls_text_print_hex(BIO *out, const unsigned char *bytes, int len)
 
 /* Whether text can stand as it is, but for the line feeds of lists. */
 static bool
-is_clean(const char *s, long len)
+is_clean(const char *utf8, long len)
 {
 	for (long i = 0; i < len;)
 	{
-		int			n =
-			pgtls_text_character((const unsigned char *) s + i, len - i);
+		const unsigned char *s = (const unsigned char *) utf8 + i;
+		int			n = character_length(s, len - i);
 
-		if (n <= 0 || s[i] == '\0' ||
-			(n > 1 &&
-			 pgtls_text_is_hidden((const unsigned char *) s + i, n)))
+		if (n <= 0 || *s == '\0' || (n > 1 && is_hidden(s, n)))
 			return false;
 		i += n;
 	}

@@ -22,8 +22,6 @@
  */
 #define PGTLS_LIST_SEPARATOR	'\n'
 
-extern int	pgtls_text_character(const unsigned char *s, int len);
-extern bool pgtls_text_is_hidden(const unsigned char *s, int n);
 extern bool pgtls_text_escape(BIO *out, const char *text, int len,
 							  bool double_backslash);
 extern bool pgtls_text_print_digits(BIO *out, const unsigned char *bytes,

@@ -4,10 +4,9 @@
  *	  Background workers: starting them, stopping them, and asking them.
  *
  * A worker that answers is forked from the postmaster, connects to no
- * database, sends its records, and exits with 0, so that neither the
- * postmaster nor the log needs to hear of it.  Small records are sent several
- * at a time.  The last message is a single byte: without it the answer is not
- * whole.
+ * database, sends its rows, and exits with 0, so that neither the postmaster
+ * nor the log needs to hear of it.  Small rows are sent several at a time.
+ * The last message is a single byte: without it the answer is not whole.
  *
  * The caller ends the worker if it gives up, for whatever reason.
  *
@@ -33,7 +32,7 @@
 
 #define QUEUE_SIZE	((Size) 1024 * 1024)
 
-/* Records are collected until they are this long together. */
+/* Rows are collected until they are this long together. */
 #define MESSAGE_SIZE	(16 * 1024)
 
 /* So long a caller waits for a free worker slot. */
@@ -49,17 +48,8 @@
 /* So long a command may take to end, in seconds. */
 #define COMMAND_GRACE	5
 
-/*
- * A record in a message: its length, and then, for each value, a byte that
- * says what it is, and the int64, or the string: a text or numeric, aligned,
- * that can be used where it is, and a terminator.  Records are aligned as
- * texts are.
- */
-typedef uint32 RecordLength;
-
-#define VALUE_NULL		0
-#define VALUE_STRING	1
-#define VALUE_INT		2
+/* Before each row in a message. */
+typedef uint32 RowLength;
 
 /* Set by a signal's handler: nobody wants to know any more; leave the rest. */
 volatile sig_atomic_t pgtls_worker_stop = false;
@@ -247,118 +237,6 @@ pgtls_worker_check(void)
 		proc_exit(pgtls_worker_exit_code);
 }
 
-/* Append to a buffer that has room for it. */
-static inline void
-put_bytes(StringInfo data, const void *bytes, size_t len)
-{
-	memcpy(data->data + data->len, bytes, len);
-	data->len += (int) len;
-}
-
-/* Align it; there is room for that. */
-static inline void
-align(StringInfo data)
-{
-	while (data->len % sizeof(RecordLength) != 0)
-		data->data[data->len++] = '\0';
-}
-
-/* Begin a string of a length; there is room for it, and a terminator, then. */
-static void
-begin_string(StringInfo record, size_t len)
-{
-	enlargeStringInfo(record, 1 + (int) sizeof(RecordLength) + VARHDRSZ +
-					  (int) len + 1);
-	record->data[record->len++] = VALUE_STRING;
-	align(record);
-	SET_VARSIZE(record->data + record->len, VARHDRSZ + len);
-	record->len += VARHDRSZ;
-}
-
-void
-pgtls_worker_put(StringInfo record, const char *string)
-{
-	if (string == NULL)
-		appendStringInfoCharMacro(record, VALUE_NULL);
-	else
-	{
-		size_t		len = strlen(string);
-
-		begin_string(record, len);
-		put_bytes(record, string, len + 1);
-	}
-}
-
-void
-pgtls_worker_put_int(StringInfo record, int64 value)
-{
-	enlargeStringInfo(record, 1 + (int) sizeof(value));
-	record->data[record->len++] = VALUE_INT;
-	put_bytes(record, &value, sizeof(value));
-}
-
-static void
-put_numeric(StringInfo record, Datum numeric)
-{
-	struct varlena *value = (struct varlena *) DatumGetPointer(numeric);
-
-	begin_string(record, VARSIZE(value) - VARHDRSZ);
-	put_bytes(record, VARDATA(value), VARSIZE(value) - VARHDRSZ);
-	put_bytes(record, "", 1);
-	pfree(value);
-}
-
-/* A numeric, of decimal digits; NULL for none. */
-void
-pgtls_worker_put_numeric(StringInfo record, const char *decimal)
-{
-	if (decimal == NULL)
-		appendStringInfoCharMacro(record, VALUE_NULL);
-	else
-		put_numeric(record, pgtls_make_numeric(decimal));
-}
-
-/* The same of what fits into 64 bits. */
-void
-pgtls_worker_put_small_numeric(StringInfo record, int64 value)
-{
-	put_numeric(record,
-				DirectFunctionCall1(int8_numeric, Int64GetDatum(value)));
-}
-
-void
-pgtls_worker_put_bool(StringInfo record, bool value)
-{
-	pgtls_worker_put(record, value ? "t" : "f");
-}
-
-/* A moment; NULL for PGTLS_NO_TIME. */
-void
-pgtls_worker_put_time(StringInfo record, TimestampTz time)
-{
-	if (time == PGTLS_NO_TIME)
-		pgtls_worker_put(record, NULL);
-	else
-		pgtls_worker_put_int(record, time);
-}
-
-/* Bytes in lower-case hexadecimal after a sign; NULL for none. */
-void
-pgtls_worker_put_hex(StringInfo record, const char *sign,
-					 const unsigned char *bytes, int len)
-{
-	if (bytes == NULL)
-	{
-		appendStringInfoCharMacro(record, VALUE_NULL);
-		return;
-	}
-	begin_string(record, strlen(sign) + 2 * (size_t) len);
-	put_bytes(record, sign, strlen(sign));
-	record->len +=
-		hex_encode((const char *) bytes, len, record->data + record->len);
-	put_bytes(record, "", 1);
-}
-
 /*
  * Send what was collected.  If nobody is there to take it, that was all.  The
  * caller need not wake up for each message, but for the last.
@@ -373,19 +251,17 @@ flush_message(bool last)
 	resetStringInfo(&out_message);
 }
 
-/* Send a record, and empty it. */
+/* Send a row; its text has to be UTF-8. */
 void
-pgtls_worker_send(StringInfo record)
+pgtls_worker_send(const Row *row)
 {
-	RecordLength len;
+	int			start = out_message.len;
+	RowLength	len = 0;
 
-	enlargeStringInfo(record, sizeof(RecordLength));
-	align(record);
-	len = record->len;
-	enlargeStringInfo(&out_message, sizeof(len) + len);
-	put_bytes(&out_message, &len, sizeof(len));
-	put_bytes(&out_message, record->data, len);
-	resetStringInfo(record);
+	appendBinaryStringInfo(&out_message, (char *) &len, sizeof(len));
+	pgtls_row_write(row, &out_message);
+	len = out_message.len - start - sizeof(len);
+	memcpy(out_message.data + start, &len, sizeof(len));
 	if (out_message.len >= MESSAGE_SIZE)
 		flush_message(false);
 }
@@ -448,7 +324,7 @@ start_worker(const Question *question, dsm_handle segment)
 	return handle;
 }
 
-/* Hand on the records of a message. */
+/* Hand on the rows of a message. */
 static void
 take_message(char *data, Size size, AnswerCallback callback, void *arg)
 {
@@ -456,15 +332,13 @@ take_message(char *data, Size size, AnswerCallback callback, void *arg)
 
 	while (data < end)
 	{
-		RecordLength len;
-		StringInfoData record;
+		RowLength	len;
+		Row			row;
 
 		memcpy(&len, data, sizeof(len));
 		data += sizeof(len);
-		record.data = data;
-		record.len = record.maxlen = len;
-		record.cursor = 0;
-		callback(&record, arg);
+		pgtls_row_read(&row, data, len);
+		callback(&row, arg);
 		data += len;
 	}
 }
@@ -539,143 +413,33 @@ pgtls_worker_ask(const Question *question, AnswerCallback callback, void *arg)
 	return true;
 }
 
-/*
- * The next string of a record, NULL for NULL.  It lives as long as the call
- * that was given the record.
- */
-static text *
-get_text(StringInfo record)
-{
-	text	   *result;
-
-	if (record->cursor >= record->len)
-		elog(ERROR, "record of a worker is too short");
-	if (record->data[record->cursor++] == VALUE_NULL)
-		return NULL;
-	record->cursor = TYPEALIGN(sizeof(RecordLength), record->cursor);
-	result = (text *) (record->data + record->cursor);
-	if (record->len - record->cursor <= VARHDRSZ ||
-		VARSIZE(result) < VARHDRSZ ||
-		VARSIZE(result) >= (Size) (record->len - record->cursor))
-		elog(ERROR, "string of a worker has no end");
-	record->cursor += VARSIZE(result) + 1;
-	return result;
-}
-
-/* The same with a terminator. */
-char *
-pgtls_worker_get(StringInfo record)
-{
-	text	   *result = get_text(record);
-
-	return result != NULL ? VARDATA(result) : NULL;
-}
-
-/* Whether the next value of a record is an integer, and which. */
-static bool
-get_int(StringInfo record, int64 *value)
-{
-	if (record->cursor >= record->len ||
-		record->data[record->cursor] != VALUE_INT)
-		return false;
-	record->cursor++;
-	if (record->len - record->cursor < (int) sizeof(*value))
-		elog(ERROR, "integer of a worker has no end");
-	memcpy(value, record->data + record->cursor, sizeof(*value));
-	record->cursor += sizeof(*value);
-	return true;
-}
-
-/*
- * Add the next values of a record to a row, one for each character of
- * "types":
- *
- *	t	text
- *	m	text that is a message or a path
- *	l	text[], of a list (x509/certificate.h)
- *	n	numeric
- *	b	boolean
- *	i	integer, of an integer as the next two must be
- *	I	bigint
- *	T	timestamptz
- */
-void
-pgtls_worker_add_row(Row *row, StringInfo record, const char *types)
-{
-	for (; *types != '\0'; types++)
-	{
-		text	   *string = NULL;
-		int64		value = 0;
-
-		if (!get_int(record, &value) && (string = get_text(record)) == NULL)
-		{
-			pgtls_row_null(row);
-			continue;
-		}
-		switch (*types)
-		{
-			case 't':
-				pgtls_row_text_in_place(row, string);
-				break;
-			case 'm':
-				pgtls_row_message(row, VARDATA(string));
-				break;
-			case 'l':
-				pgtls_row_list(row, VARDATA(string));
-				break;
-			case 'n':
-				pgtls_row_numeric_in_place(row, string);
-				break;
-			case 'i':
-				pgtls_row_int(row, (int32) value);
-				break;
-			case 'I':
-				pgtls_row_bigint(row, value);
-				break;
-			case 'b':
-				pgtls_row_bool(row, VARDATA(string)[0] == 't');
-				break;
-			case 'T':
-				pgtls_row_time(row, value);
-				break;
-			default:
-				elog(ERROR, "unrecognized type of a string: %c", *types);
-		}
-	}
-}
-
-/* A caller that makes each record a row. */
+/* A caller that stores each row. */
 typedef struct RowCaller
 {
-	const char *types;			/* pgtls_worker_add_row() */
 	ReturnSetInfo *rsinfo;
 	MemoryContext context;		/* for the values of one row */
 } RowCaller;
 
 static void
-take_row(StringInfo record, void *arg)
+take_row(Row *row, void *arg)
 {
 	RowCaller  *caller = arg;
 	MemoryContext oldcontext = MemoryContextSwitchTo(caller->context);
-	Row			row;
 
-	pgtls_row_begin(&row);
-	pgtls_worker_add_row(&row, record, caller->types);
-	pgtls_row_store(&row, caller->rsinfo);
+	pgtls_row_convert(row);
+	pgtls_row_store(row, caller->rsinfo);
 	MemoryContextSwitchTo(oldcontext);
 	MemoryContextReset(caller->context);
 }
 
 /*
- * Ask, and make each record a row of a set-returning function, with columns of
- * these types (pgtls_worker_add_row).  Otherwise as pgtls_worker_ask().
+ * Ask, and have each row of the answer be one of a set-returning function.
+ * Otherwise as pgtls_worker_ask().
  */
 bool
-pgtls_worker_ask_rows(FunctionCallInfo fcinfo, const Question *question,
-					  const char *types)
+pgtls_worker_ask_rows(FunctionCallInfo fcinfo, const Question *question)
 {
 	RowCaller	caller = {
-		.types = types,
 		.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo
 	};
 	bool		answered;

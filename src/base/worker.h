@@ -5,8 +5,8 @@
  *
  * What only a fresh child of the postmaster knows, or should do, is asked of
  * one: it inherits the TLS configuration in force, and what it reads and
- * allocates goes away with it.  The answer is a number of records of strings,
- * each a string or NULL, which come through a queue in dynamic shared memory.
+ * allocates goes away with it.  The answer is a number of rows, which come
+ * through a queue in dynamic shared memory.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,7 +16,6 @@
 #include <signal.h>
 
 #include "datatype/timestamp.h"
-#include "lib/stringinfo.h"
 #include "postmaster/bgworker.h"
 #include "base/compat.h"
 #include "base/row.h"
@@ -32,18 +31,18 @@ typedef struct Question
 	bool		optional;		/* no free worker slot is no error */
 } Question;
 
-/* Called for each record of an answer, in the caller's memory context. */
-typedef void (*AnswerCallback) (StringInfo record, void *arg);
+/*
+ * Called for each row of an answer, in the caller's memory context.  Its values
+ * live as long as the call, and its text is UTF-8.
+ */
+typedef void (*AnswerCallback) (Row *row, void *arg);
 
 /* For the caller, who may be cancelled. */
 extern bool pgtls_worker_ask(const Question *question, AnswerCallback callback,
 							 void *arg);
 extern bool pgtls_worker_ask_rows(FunctionCallInfo fcinfo,
-								  const Question *question, const char *types);
+								  const Question *question);
 extern void pgtls_worker_wait(long milliseconds);
-extern char *pgtls_worker_get(StringInfo record);
-extern void pgtls_worker_add_row(Row *row, StringInfo record,
-								 const char *types);
 
 /* For those who start workers. */
 extern void pgtls_worker_fill(BackgroundWorker *worker, const char *name,
@@ -64,15 +63,7 @@ extern void pgtls_worker_terminate(int signo);
 extern void pgtls_worker_end_commands(void);
 extern char pgtls_worker_begin(Datum arg);
 extern void pgtls_worker_check(void);
-extern void pgtls_worker_put(StringInfo record, const char *string);
-extern void pgtls_worker_put_int(StringInfo record, int64 value);
-extern void pgtls_worker_put_numeric(StringInfo record, const char *decimal);
-extern void pgtls_worker_put_small_numeric(StringInfo record, int64 value);
-extern void pgtls_worker_put_bool(StringInfo record, bool value);
-extern void pgtls_worker_put_time(StringInfo record, TimestampTz time);
-extern void pgtls_worker_put_hex(StringInfo record, const char *sign,
-								 const unsigned char *bytes, int len);
-extern void pgtls_worker_send(StringInfo record);
+extern void pgtls_worker_send(const Row *row);
 pg_noreturn extern void pgtls_worker_end(void);
 
 #endif							/* PGTLS_WORKER_H */

@@ -14,8 +14,6 @@
  */
 #include "postgres.h"
 
-#include "postgres.h"
-
 #include <openssl/x509v3.h>
 
 #include "libpq/libpq.h"
@@ -89,7 +87,7 @@ pgtls_advice_validity(TimestampTz from, TimestampTz until, TimestampTz now,
 }
 
 static List *
-advise(List *list, const char *code, const void *about, const char *object,
+advise(List *list, FindingCode code, const void *about, const char *object,
 	   char *sentence)
 {
 	Advice	   *advice = palloc(sizeof(Advice));
@@ -101,12 +99,30 @@ advise(List *list, const char *code, const void *about, const char *object,
 	return lappend(list, advice);
 }
 
+/* The codes of what is valid from and until given moments. */
+typedef struct ValidityCodes
+{
+	FindingCode expiring;
+	FindingCode expired;
+	FindingCode not_yet_valid;
+} ValidityCodes;
+
+#define VALIDITY_CODES(prefix) \
+	{prefix##_EXPIRING, prefix##_EXPIRED, prefix##_NOT_YET_VALID}
+
+static const ValidityCodes server_certificate_codes =
+VALIDITY_CODES(FINDING_SERVER_CERTIFICATE);
+static const ValidityCodes server_chain_codes =
+VALIDITY_CODES(FINDING_SERVER_CHAIN);
+static const ValidityCodes ca_codes = VALIDITY_CODES(FINDING_CA);
+static const ValidityCodes crl_codes = VALIDITY_CODES(FINDING_CRL);
+
 /*
  * Look at a validity.  "what" is a noun phrase, "consequence" completes the
- * sentence for an end; the code is made of "prefix".
+ * sentence for an end.
  */
 static List *
-advise_on_validity(List *list, const char *prefix, const void *about,
+advise_on_validity(List *list, const ValidityCodes *codes, const void *about,
 				   const char *object, const char *what, TimestampTz from,
 				   TimestampTz until, TimestampTz now, bool is_crl,
 				   const char *consequence)
@@ -116,18 +132,17 @@ advise_on_validity(List *list, const char *prefix, const void *about,
 		case VALID:
 			break;
 		case ENDS_SOON:
-			list = advise(list, psprintf("%s_expiring", prefix), about, object,
+			list = advise(list, codes->expiring, about, object,
 						  psprintf("%s ends at %s", what,
 								   timestamptz_to_str(until)));
 			break;
 		case ENDED:
-			list = advise(list, psprintf("%s_expired", prefix), about, object,
+			list = advise(list, codes->expired, about, object,
 						  psprintf("%s ended at %s: %s", what,
 								   timestamptz_to_str(until), consequence));
 			break;
 		case NOT_YET:
-			list = advise(list, psprintf("%s_not_yet_valid", prefix), about,
-						  object,
+			list = advise(list, codes->not_yet_valid, about, object,
 						  psprintf("%s is not valid before %s: %s", what,
 								   timestamptz_to_str(from), consequence));
 			break;
@@ -136,12 +151,12 @@ advise_on_validity(List *list, const char *prefix, const void *about,
 }
 
 static List *
-advise_on_end(List *list, const char *prefix, const char *what, X509 *cert,
-			  TimestampTz now, const char *consequence)
+advise_on_end(List *list, const ValidityCodes *codes, const char *what,
+			  X509 *cert, TimestampTz now, const char *consequence)
 {
 	char	   *name = pgtls_advice_name(X509_get_subject_name(cert));
 
-	return advise_on_validity(list, prefix, cert, name,
+	return advise_on_validity(list, codes, cert, name,
 							  psprintf("%s \"%s\"", what, name),
 							  pgtls_ossl_time(X509_get0_notBefore(cert)),
 							  pgtls_ossl_time(X509_get0_notAfter(cert)), now,
@@ -218,13 +233,14 @@ advise_on_server_chain(List *list, SSL_CTX *context, const Lookup *cas,
 
 	if (cert == NULL)
 		return list;
-	list = advise_on_end(list, "server_certificate", "server certificate",
-						 cert, now, "clients that verify it cannot connect");
+	list = advise_on_end(list, &server_certificate_codes,
+						 "server certificate", cert, now,
+						 "clients that verify it cannot connect");
 	if (X509_check_purpose(cert, X509_PURPOSE_SSL_SERVER, 0) != 1)
 	{
 		char	   *name = pgtls_advice_name(X509_get_subject_name(cert));
 
-		list = advise(list, "server_certificate_purpose", cert, name,
+		list = advise(list, FINDING_SERVER_CERTIFICATE_PURPOSE, cert, name,
 					  psprintf("server certificate \"%s\" is not meant for servers: clients that verify it cannot connect",
 							   name));
 	}
@@ -236,12 +252,12 @@ advise_on_server_chain(List *list, SSL_CTX *context, const Lookup *cas,
 		X509	   *issuer = sk_X509_value(chain, i);
 
 		if (X509_check_issued(issuer, cert) != X509_V_OK)
-			return advise(list, "server_chain_disordered", issuer,
+			return advise(list, FINDING_SERVER_CHAIN_DISORDERED, issuer,
 						  "ssl_cert_file",
 						  psprintf("certificate %d in \"%s\" is not the issuer of the one before it",
 								   i + 2, ssl_cert_file));
-		list = advise_on_end(list, "server_chain", "intermediate certificate",
-							 issuer, now,
+		list = advise_on_end(list, &server_chain_codes,
+							 "intermediate certificate", issuer, now,
 							 "clients that verify the server cannot connect");
 		cert = issuer;
 	}
@@ -259,7 +275,7 @@ advise_on_server_chain(List *list, SSL_CTX *context, const Lookup *cas,
 		{
 			char	   *name = pgtls_advice_name(X509_get_subject_name(issuer));
 
-			list = advise(list, "server_chain_incomplete", cert,
+			list = advise(list, FINDING_SERVER_CHAIN_INCOMPLETE, cert,
 						  "ssl_cert_file",
 						  psprintf("the chain in \"%s\" is not complete: it lacks \"%s\", which is no root",
 								   ssl_cert_file, name));
@@ -277,7 +293,7 @@ advise_on_ca(List *list, X509 *ca, const Lookup *crls, const char *crl_dir,
 	ListCell   *lc;
 	char	   *name;
 
-	list = advise_on_end(list, "ca", "CA certificate", ca, now,
+	list = advise_on_end(list, &ca_codes, "CA certificate", ca, now,
 						 "clients with certificates of this CA cannot connect");
 	if (crl_dir == NULL)
 		return list;
@@ -290,7 +306,7 @@ advise_on_ca(List *list, X509 *ca, const Lookup *crls, const char *crl_dir,
 		pgtls_crldir_has_crl(crl_dir, ca, pgtls_lookup_find(crls, &key)))
 		return list;
 	name = pgtls_advice_name(X509_get_subject_name(ca));
-	return advise(list, "ca_without_crl", ca, name,
+	return advise(list, FINDING_CA_WITHOUT_CRL, ca, name,
 				  psprintf("CRLs are configured, but none of CA \"%s\": clients with certificates of this CA cannot connect",
 						   name));
 }
@@ -300,14 +316,14 @@ advise_on_crl(List *list, X509_CRL *crl, TimestampTz now)
 {
 	char	   *issuer = pgtls_advice_name(X509_CRL_get_issuer(crl));
 
-	list = advise_on_validity(list, "crl", crl, issuer,
+	list = advise_on_validity(list, &crl_codes, crl, issuer,
 							  psprintf("CRL of \"%s\"", issuer),
 							  pgtls_ossl_time(X509_CRL_get0_lastUpdate(crl)),
 							  pgtls_ossl_time(X509_CRL_get0_nextUpdate(crl)),
 							  now, true,
 							  "clients with certificates of this CA cannot connect");
 	if (X509_CRL_get_ext_by_NID(crl, NID_delta_crl, -1) >= 0)
-		list = advise(list, "crl_delta", crl, issuer,
+		list = advise(list, FINDING_CRL_DELTA, crl, issuer,
 					  psprintf("CRL of \"%s\" is a delta CRL, which the server does not support",
 							   issuer));
 	return list;
@@ -386,7 +402,7 @@ advise_on_key(List *list, X509 *cert, const char *what)
 
 		if (bio != NULL && pgtls_ossl_key_name(cert, bio))
 			len = BIO_get_mem_data(bio, &data);
-		list = advise(list, "weak_key", cert, name,
+		list = advise(list, FINDING_WEAK_KEY, cert, name,
 					  psprintf("%s \"%s\" has a weak key, %.*s", what, name,
 							   (int) len, data));
 		BIO_free(bio);
@@ -395,7 +411,7 @@ advise_on_key(List *list, X509 *cert, const char *what)
 		OBJ_find_sigid_algs(X509_get_signature_nid(cert), &digest, NULL) &&
 		(digest == NID_sha1 || digest == NID_md5 || digest == NID_md4 ||
 		 digest == NID_md2))
-		list = advise(list, "weak_signature", cert, name,
+		list = advise(list, FINDING_WEAK_SIGNATURE, cert, name,
 					  psprintf("%s \"%s\" is signed by means of %s", what, name,
 							   OBJ_nid2ln(digest)));
 	return list;
@@ -441,7 +457,8 @@ advise_on_lone_certificate(List *list, X509 *cert, const Lookup *cas)
 		{
 			char	   *name = pgtls_advice_name(X509_get_issuer_name(last));
 
-			return advise(list, "server_chain_alone", cert, "ssl_cert_file",
+			return advise(list, FINDING_SERVER_CHAIN_ALONE, cert,
+						  "ssl_cert_file",
 						  psprintf("\"%s\" holds one certificate, and its issuer \"%s\" is not in \"ssl_ca_file\" either: clients that do not have it cannot verify the server",
 								   ssl_cert_file, name));
 		}
@@ -474,11 +491,12 @@ pgtls_advice_on_strength(SSL_CTX *context, bool complete)
 
 		list = advise_on_key(list, cert, "server certificate");
 		if (pgtls_certificate_self_signed(cert))
-			list = advise(list, "server_certificate_self_signed", cert, name,
+			list = advise(list, FINDING_SERVER_CERTIFICATE_SELF_SIGNED, cert,
+						  name,
 						  psprintf("server certificate \"%s\" is self-signed",
 								   name));
 		if (!has_host_name(cert))
-			list = advise(list, "server_certificate_no_san", cert, name,
+			list = advise(list, FINDING_SERVER_CERTIFICATE_NO_SAN, cert, name,
 						  psprintf("server certificate \"%s\" has no DNS name or IP address in its subject alternative names",
 								   name));
 		SSL_CTX_get0_chain_certs(context, &chain);

@@ -11,6 +11,7 @@
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 #include "base/ossl.h"
+#include "rehearsal/codes.h"
 #include "server/inspect.h"
 
 /* pg_tls.expiry_warning, in minutes */
@@ -19,7 +20,7 @@ extern int	pgtls_expiry_warning;
 /* Something that is wrong, or soon will be. */
 typedef struct Advice
 {
-	const char *code;			/* as in pg_tls_findings */
+	FindingCode code;
 	const void *about;			/* X509 or X509_CRL that has it, or NULL */
 	char	   *object;			/* its name, or that of a setting */
 	char	   *text;			/* a sentence of fact without a full stop */

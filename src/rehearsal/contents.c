@@ -98,7 +98,7 @@ item_problem(const Inspection *in, FileKind kind, const FileItem *item,
 }
 
 static void
-answer_certificate(StringInfo record, const Inspection *in, FileKind kind,
+answer_certificate(Row *row, const Inspection *in, FileKind kind,
 				   const FileItem *item, const Lookup *advice)
 {
 	CertInfo	info;
@@ -109,34 +109,33 @@ answer_certificate(StringInfo record, const Inspection *in, FileKind kind,
 	if (!pgtls_certificate_read(item->cert, &info) ||
 		!pgtls_certificate_read_details(item->cert, &details))
 		pgtls_error_out_of_memory();
-	pgtls_worker_put(record, pgtls_inspect_kinds[kind].setting);
+	pgtls_row_text(row, pgtls_inspect_kinds[kind].setting);
 	if (item->position > 0)
-		pgtls_worker_put_int(record, item->position);
+		pgtls_row_int(row, item->position);
 	else
-		pgtls_worker_put(record, NULL);
-	pgtls_worker_put(record, item_state(in, kind, item));
-	pgtls_worker_put(record, info.subject);
-	pgtls_worker_put(record, info.subject_rfc2253);
-	pgtls_worker_put(record, info.issuer);
-	pgtls_worker_put(record, details.issuer_rfc2253);
-	pgtls_worker_put_numeric(record, info.serial);
-	pgtls_worker_put(record, details.serial_hex);
-	pgtls_worker_put_time(record, info.not_before);
-	pgtls_worker_put_time(record, info.not_after);
-	pgtls_worker_put(record, info.san);
-	pgtls_worker_put(record, info.key);
-	pgtls_worker_put(record, info.eku);
-	pgtls_worker_put(record, details.signature_algorithm);
-	pgtls_worker_put_bool(record, details.is_ca);
-	pgtls_worker_put_bool(record, details.self_signed);
-	pgtls_worker_put_hex(record, "", info.fingerprint,
-						 sizeof(info.fingerprint));
+		pgtls_row_null(row);
+	pgtls_row_text(row, item_state(in, kind, item));
+	pgtls_row_text(row, info.subject);
+	pgtls_row_text(row, info.subject_rfc2253);
+	pgtls_row_text(row, info.issuer);
+	pgtls_row_text(row, details.issuer_rfc2253);
+	pgtls_row_numeric(row, info.serial);
+	pgtls_row_text(row, details.serial_hex);
+	pgtls_row_time(row, info.not_before);
+	pgtls_row_time(row, info.not_after);
+	pgtls_row_list(row, info.san);
+	pgtls_row_text(row, info.key);
+	pgtls_row_list(row, info.eku);
+	pgtls_row_text(row, details.signature_algorithm);
+	pgtls_row_bool(row, details.is_ca);
+	pgtls_row_bool(row, details.self_signed);
+	pgtls_row_hex(row, info.fingerprint, sizeof(info.fingerprint));
 	if (kind == CERT_FILE || !(item->loaded ? in->crls_in_use : configured))
-		pgtls_worker_put(record, NULL);
+		pgtls_row_null(row);
 	else
-		pgtls_worker_put_bool(record, pgtls_inspect_has_crl(in, item));
-	pgtls_worker_put(record, item_problem(in, kind, item, advice));
-	pgtls_worker_send(record);
+		pgtls_row_bool(row, pgtls_inspect_has_crl(in, item));
+	pgtls_row_message(row, item_problem(in, kind, item, advice));
+	pgtls_worker_send(row);
 	pgtls_certificate_free(&info);
 	pgtls_certificate_free_details(&details);
 }
@@ -166,48 +165,48 @@ crl_status(const Inspection *in, const FileItem *item, const CrlInfo *info)
 }
 
 static void
-answer_crl(StringInfo record, const Inspection *in, FileKind kind,
+answer_crl(Row *row, const Inspection *in, FileKind kind,
 		   const FileItem *item, const Lookup *advice)
 {
 	CrlInfo		info;
 	const char *status;
 	const char *problem;
 
-	pgtls_worker_put(record, pgtls_inspect_kinds[kind].setting);
-	pgtls_worker_put(record,
-					 item->path != NULL ? item->path : in->files[kind].path);
-	pgtls_worker_put(record, item_state(in, kind, item));
+	pgtls_row_text(row, pgtls_inspect_kinds[kind].setting);
+	pgtls_row_message(row,
+					  item->path != NULL ? item->path : in->files[kind].path);
+	pgtls_row_text(row, item_state(in, kind, item));
 	if (item->crl == NULL)
 	{
 		for (int i = 0; i < 6; i++)
-			pgtls_worker_put(record, NULL);
-		pgtls_worker_put(record, "unreadable");
-		pgtls_worker_put(record, NULL);
-		pgtls_worker_put(record, item->problem);
-		pgtls_worker_send(record);
+			pgtls_row_null(row);
+		pgtls_row_text(row, "unreadable");
+		pgtls_row_null(row);
+		pgtls_row_message(row, item->problem);
+		pgtls_worker_send(row);
 		return;
 	}
 	if (!pgtls_crl_read(item->crl, &info))
 		pgtls_error_out_of_memory();
-	pgtls_worker_put(record, info.issuer);
-	pgtls_worker_put_numeric(record, info.number);
-	pgtls_worker_put_time(record, info.this_update);
-	pgtls_worker_put_time(record, info.next_update);
-	pgtls_worker_put_int(record, info.revoked);
-	pgtls_worker_put_bool(record, info.delta);
+	pgtls_row_text(row, info.issuer);
+	pgtls_row_numeric(row, info.number);
+	pgtls_row_time(row, info.this_update);
+	pgtls_row_time(row, info.next_update);
+	pgtls_row_bigint(row, info.revoked);
+	pgtls_row_bool(row, info.delta);
 	status = crl_status(in, item, &info);
-	pgtls_worker_put(record, status);
-	pgtls_worker_put_hex(record, "", item->digest.bytes, sizeof(Sha256));
+	pgtls_row_text(row, status);
+	pgtls_row_hex(row, item->digest.bytes, sizeof(Sha256));
 	problem = item_problem(in, kind, item, advice);
 	if (problem == NULL && strcmp(status, "bad_signature") == 0)
 		problem = "is not signed by the CA that it names";
-	pgtls_worker_put(record, problem);
-	pgtls_worker_send(record);
+	pgtls_row_message(row, problem);
+	pgtls_worker_send(row);
 	pgtls_crl_free(&info);
 }
 
-/* A function that sends a record about an item. */
-typedef void (*AnswerItem) (StringInfo record, const Inspection *in,
+/* A function that sends a row about an item. */
+typedef void (*AnswerItem) (Row *row, const Inspection *in,
 							FileKind kind, const FileItem *item,
 							const Lookup *advice);
 
@@ -217,29 +216,28 @@ answer_list(const Inspection *in, FileKind kind, List *items,
 			bool certificates, bool loaded_only, const Lookup *advice)
 {
 	AnswerItem	answer = certificates ? answer_certificate : answer_crl;
-	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext,
-											  "pg_tls row",
-											  ALLOCSET_DEFAULT_SIZES);
-	StringInfoData record;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "pg_tls row",
+												  ALLOCSET_DEFAULT_SIZES);
 	ListCell   *lc;
 
-	initStringInfo(&record);
 	foreach(lc, items)
 	{
 		const FileItem *item = lfirst(lc);
 		MemoryContext oldcontext;
+		Row			row;
 
 		if ((item->cert != NULL) != certificates ||
 			(loaded_only && item->on_disk))
 			continue;
 		pgtls_worker_check();
-		oldcontext = MemoryContextSwitchTo(row);
-		answer(&record, in, kind, item, advice);
+		oldcontext = MemoryContextSwitchTo(context);
+		pgtls_row_begin(&row);
+		answer(&row, in, kind, item, advice);
 		MemoryContextSwitchTo(oldcontext);
-		MemoryContextReset(row);
+		MemoryContextReset(context);
 	}
-	MemoryContextDelete(row);
-	pfree(record.data);
+	MemoryContextDelete(context);
 }
 
 /* The certificates, or the CRLs: those on disk, and those that were. */
@@ -277,7 +275,7 @@ pgtls_contents_main(Datum arg)
  */
 
 static Datum
-ask_rows(FunctionCallInfo fcinfo, char kind, const char *types)
+ask_rows(FunctionCallInfo fcinfo, char kind)
 {
 	Question	question = {
 		.name = "pg_tls files",
@@ -288,7 +286,7 @@ ask_rows(FunctionCallInfo fcinfo, char kind, const char *types)
 	};
 
 	pgtls_preload_require();
-	(void) pgtls_worker_ask_rows(fcinfo, &question, types);
+	(void) pgtls_worker_ask_rows(fcinfo, &question);
 	return (Datum) 0;
 }
 
@@ -301,12 +299,12 @@ ask_rows(FunctionCallInfo fcinfo, char kind, const char *types)
 Datum
 pg_tls_certificates_1_0(PG_FUNCTION_ARGS)
 {
-	return ask_rows(fcinfo, ASK_CERTIFICATES, "titttttntTTltltbbtbm");
+	return ask_rows(fcinfo, ASK_CERTIFICATES);
 }
 
 /* pg_tls_crls() returns SETOF record: the view's rows */
 Datum
 pg_tls_crls_1_0(PG_FUNCTION_ARGS)
 {
-	return ask_rows(fcinfo, ASK_CRLS, "tmttnTTIbttm");
+	return ask_rows(fcinfo, ASK_CRLS);
 }

@@ -269,33 +269,39 @@ add_warnings(CheckResult *result)
  */
 
 /*
- * Records of the answer have as their first string what they are about.  Send
- * that of a session that the new context refuses.
+ * Rows of the answer have as their first column what they are about.  Send
+ * that of a session that the new context refuses.  "arg" is a memory context
+ * for its values.
  */
 static void
 send_refused(const SessionKey *key, const Verdict *verdict, void *arg)
 {
-	StringInfo	record = arg;
+	MemoryContext context = arg;
+	MemoryContext oldcontext;
 	X509	   *leaf;
 	X509Stack  *sent;
 	CertInfo	info;
 	bool		has_info;
+	Row			row;
 
 	if (!pgtls_verdict_refused(verdict) ||
 		!pgtls_slot_read_chain(key, &leaf, &sent))
 		return;
 	has_info = pgtls_certificate_read(leaf, &info);
-	pgtls_worker_put(record, "session");
-	pgtls_worker_put_int(record, key->pid);
-	pgtls_worker_put(record, has_info ? info.subject : NULL);
-	pgtls_worker_put_numeric(record, has_info ? info.serial : NULL);
-	pgtls_worker_put_hex(record, "", has_info ? info.fingerprint : NULL,
-						 PGTLS_SHA256_LEN);
-	pgtls_worker_put(record, pgtls_verdict_chain_status(verdict));
-	pgtls_worker_put(record, X509_verify_cert_error_string(verdict->error));
-	pgtls_worker_put_int(record, verdict->depth);
-	pgtls_worker_put(record, pgtls_verdict_crl_status(verdict));
-	pgtls_worker_send(record);
+	oldcontext = MemoryContextSwitchTo(context);
+	pgtls_row_begin(&row);
+	pgtls_row_text(&row, "session");
+	pgtls_row_int(&row, key->pid);
+	pgtls_row_text(&row, has_info ? info.subject : NULL);
+	pgtls_row_numeric(&row, has_info ? info.serial : NULL);
+	pgtls_row_hex(&row, has_info ? info.fingerprint : NULL, PGTLS_SHA256_LEN);
+	pgtls_row_text(&row, pgtls_verdict_chain_status(verdict));
+	pgtls_row_text(&row, X509_verify_cert_error_string(verdict->error));
+	pgtls_row_int(&row, verdict->depth);
+	pgtls_row_text(&row, pgtls_verdict_crl_status(verdict));
+	pgtls_worker_send(&row);
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextReset(context);
 	if (has_info)
 		pgtls_certificate_free(&info);
 	X509_free(leaf);
@@ -303,20 +309,23 @@ send_refused(const SessionKey *key, const Verdict *verdict, void *arg)
 }
 
 static void
-send_result(const CheckResult *result, StringInfo record)
+send_result(const CheckResult *result)
 {
 	ListCell   *lc;
+	Row			row;
 
-	pgtls_worker_put(record, "result");
-	pgtls_worker_put_bool(record, result->ok);
-	pgtls_worker_put_bool(record, result->ssl);
-	pgtls_worker_put(record, result->error);
-	pgtls_worker_send(record);
+	pgtls_row_begin(&row);
+	pgtls_row_text(&row, "result");
+	pgtls_row_bool(&row, result->ok);
+	pgtls_row_bool(&row, result->ssl);
+	pgtls_row_message(&row, result->error);
+	pgtls_worker_send(&row);
 	foreach(lc, result->warnings)
 	{
-		pgtls_worker_put(record, "warning");
-		pgtls_worker_put(record, lfirst(lc));
-		pgtls_worker_send(record);
+		pgtls_row_begin(&row);
+		pgtls_row_text(&row, "warning");
+		pgtls_row_message(&row, lfirst(lc));
+		pgtls_worker_send(&row);
 	}
 }
 
@@ -346,17 +355,17 @@ pgtls_dryrun_main(Datum arg)
 {
 	CheckDepth	depth = (CheckDepth) pgtls_worker_begin(arg);
 	CheckResult result;
-	StringInfoData record;
 
 	pgtls_dryrun_make(depth, &result);
-	initStringInfo(&record);
-	send_result(&result, &record);
+	send_result(&result);
 	if (depth == CHECK_SESSIONS && new_context != NULL &&
 		ssl_ca_file[0] != '\0')
 	{
 		pgtls_adopt_ciphers(new_context, pgtls_cipher_list);
 		pgtls_judge_sessions(new_context, 0, 0, JUDGE_ALL, send_refused,
-							 &record);
+							 AllocSetContextCreate(CurrentMemoryContext,
+												   "pg_tls row",
+												   ALLOCSET_DEFAULT_SIZES));
 	}
 	pgtls_worker_end();
 }
@@ -373,35 +382,30 @@ typedef struct CheckCaller
 	ReturnSetInfo *rsinfo;		/* NULL without sessions */
 } CheckCaller;
 
-static char *
-copy_string(const char *string)
-{
-	return string != NULL ? pstrdup(string) : NULL;
-}
-
 static void
-take_record(StringInfo record, void *arg)
+take_row(Row *row, void *arg)
 {
 	CheckCaller *caller = arg;
-	const char *about = pgtls_worker_get(record);
+	const char *about = pgtls_row_get_text(row, 0);
 
 	if (strcmp(about, "result") == 0)
 	{
-		caller->result->ok = pgtls_worker_get(record)[0] == 't';
-		caller->result->ssl = pgtls_worker_get(record)[0] == 't';
-		caller->result->error = copy_string(pgtls_worker_get(record));
+		caller->result->ok = pgtls_row_get_bool(row, 1);
+		caller->result->ssl = pgtls_row_get_bool(row, 2);
+		caller->result->error = pgtls_row_get_text(row, 3);
 	}
 	else if (strcmp(about, "warning") == 0)
 		caller->result->warnings =
-			lappend(caller->result->warnings,
-					copy_string(pgtls_worker_get(record)));
+			lappend(caller->result->warnings, pgtls_row_get_text(row, 1));
 	else
 	{
-		Row			row;
+		Row			session;
 
-		pgtls_row_begin(&row);
-		pgtls_worker_add_row(&row, record, "itntttit");
-		pgtls_row_store(&row, caller->rsinfo);
+		pgtls_row_begin(&session);
+		for (int i = 1; i < row->natts; i++)
+			pgtls_row_copy(&session, row, i);
+		pgtls_row_convert(&session);
+		pgtls_row_store(&session, caller->rsinfo);
 	}
 }
 
@@ -417,7 +421,7 @@ run_check(CheckDepth depth, TimestampTz deadline, CheckCaller *caller)
 	};
 
 	memset(caller->result, 0, sizeof(*caller->result));
-	(void) pgtls_worker_ask(&question, take_record, caller);
+	(void) pgtls_worker_ask(&question, take_row, caller);
 }
 
 /*

@@ -15,6 +15,7 @@
 #include "base/preload.h"
 #include "base/worker.h"
 #include "rehearsal/advice.h"
+#include "rehearsal/codes.h"
 #include "rehearsal/dryrun.h"
 #include "rehearsal/findings.h"
 #include "server/inspect.h"
@@ -41,16 +42,15 @@ PG_FUNCTION_INFO_V1(pg_tls_file_findings_1_0);
  */
 
 static void
-answer_finding(const char *code, const char *object, const char *text)
+answer_finding(FindingCode code, const char *object, const char *text)
 {
-	StringInfoData record;
+	Row			row;
 
-	initStringInfo(&record);
-	pgtls_worker_put(&record, code);
-	pgtls_worker_put(&record, object);
-	pgtls_worker_put(&record, text);
-	pgtls_worker_send(&record);
-	pfree(record.data);
+	pgtls_row_begin(&row);
+	pgtls_row_text(&row, pgtls_codes[code].code);
+	pgtls_row_message(&row, object);
+	pgtls_row_message(&row, text);
+	pgtls_worker_send(&row);
 }
 
 static void
@@ -71,17 +71,17 @@ static void
 answer_file_in_dir(const Inspection *in, const FileItem *item)
 {
 	if (item->problem != NULL)
-		answer_finding("crl_dir_entry", "ssl_crl_dir",
+		answer_finding(FINDING_CRL_DIR_ENTRY, "ssl_crl_dir",
 					   psprintf("file \"%s\": %s", item->path, item->problem));
 	else if (item->size > LARGE_CRL)
-		answer_finding("crl_dir_large", "ssl_crl_dir",
+		answer_finding(FINDING_CRL_DIR_LARGE, "ssl_crl_dir",
 					   psprintf("file \"%s\" holds a CRL of %ld kB, which each connection with a client certificate parses anew",
 								item->path, item->size / 1024));
 	if (item->crl == NULL || item->misnamed)
 		return;
 	answer_advice(pgtls_advice_on_crl(item->crl));
 	if (pgtls_inspect_is_badly_signed(in, item->crl))
-		answer_finding("crl_bad_signature", "ssl_crl_dir",
+		answer_finding(FINDING_CRL_BAD_SIGNATURE, "ssl_crl_dir",
 					   psprintf("the CRL in \"%s\" is not signed by the CA that it names: clients with certificates of this CA cannot connect",
 								item->path));
 }
@@ -95,9 +95,25 @@ answer_loaded_crl(const Inspection *in, const FileItem *item)
 	if (!pgtls_inspect_is_badly_signed(in, item->crl))
 		return;
 	issuer = pgtls_advice_name(X509_CRL_get_issuer(item->crl));
-	answer_finding("crl_bad_signature", issuer,
+	answer_finding(FINDING_CRL_BAD_SIGNATURE, issuer,
 				   psprintf("the CRL of \"%s\" is not signed by it: clients with certificates of this CA cannot connect",
 							issuer));
+}
+
+static FindingCode
+problem_code(int file_kind, ProblemKind problem_kind)
+{
+	switch (problem_kind)
+	{
+		case PROBLEM_WITH_PASSPHRASE:
+			return FINDING_KEY_PASSPHRASE;
+		case PROBLEM_WITH_PERMISSIONS:
+			return FINDING_KEY_PERMISSIONS;
+		case PROBLEM_WITH_FILE:
+			break;
+	}
+	return file_kind == DH_FILE ? FINDING_DH_PARAMS_PROBLEM :
+		FINDING_FILE_PROBLEM;
 }
 
 /*
@@ -121,7 +137,7 @@ answer_findings(const Inspection *in)
 
 	if ((in->files[CRL_FILE].path != NULL || in->files[CRL_DIR].path != NULL) &&
 		in->files[CA_FILE].path == NULL)
-		answer_finding("crl_without_ca", "ssl_ca_file",
+		answer_finding(FINDING_CRL_WITHOUT_CA, "ssl_ca_file",
 					   "CRLs are configured, but no CA: no client certificate is asked for");
 
 	for (int kind = 0; kind < NUM_FILES; kind++)
@@ -131,19 +147,15 @@ answer_findings(const Inspection *in)
 
 		/* of files in the directories, each is told of below */
 		if (file->problem != NULL && kind != CRL_DIR)
-			answer_finding(file->code != NULL ? file->code :
-						   kind == DH_FILE ? "dh_params_problem" :
-						   "file_problem",
-						   setting,
+			answer_finding(problem_code(kind, file->problem_kind), setting,
 						   psprintf("file \"%s\" %s", file->path,
 									file->problem));
 		foreach(lc, file->dir_problems)
-			answer_finding("file_problem", setting, lfirst(lc));
+			answer_finding(FINDING_FILE_PROBLEM, setting, lfirst(lc));
 		if (file->state != NULL && strcmp(file->state, "changed") == 0)
 		{
 			changed = true;
-			answer_finding(
-						   "file_changed", setting,
+			answer_finding(FINDING_FILE_CHANGED, setting,
 						   file->path == NULL ?
 						   psprintf("what was loaded is no longer configured") :
 						   psprintf("\"%s\" holds something else than what the server has loaded",
@@ -179,14 +191,14 @@ answer_findings(const Inspection *in)
 					  CHECK_SETTINGS,
 					  &result);
 	foreach(lc, result.config_errors)
-		answer_finding("configuration_error", "postgresql.conf",
+		answer_finding(FINDING_CONFIGURATION_ERROR, "postgresql.conf",
 					   psprintf("what a reload ignores, and a restart may fail for: %s",
 								(char *) lfirst(lc)));
 	if (!result.ssl)
-		answer_finding("ssl_off_pending", "ssl",
+		answer_finding(FINDING_SSL_OFF_PENDING, "ssl",
 					   "a reload would turn TLS off, as the configuration file says now");
 	if (!result.ok && !pgtls_dryrun_needs_passphrase)
-		answer_finding("reload_would_fail", "ssl",
+		answer_finding(FINDING_RELOAD_WOULD_FAIL, "ssl",
 					   psprintf("a reload would fail, and so would a restart: %s",
 								result.error));
 }
@@ -223,13 +235,13 @@ pg_tls_file_findings_1_0(PG_FUNCTION_ARGS)
 	};
 
 	pgtls_preload_require();
-	if (!pgtls_worker_ask_rows(fcinfo, &question, "tmm"))
+	if (!pgtls_worker_ask_rows(fcinfo, &question))
 	{
 		Row			row;
 
 		/* other findings are not to be lost for this */
 		pgtls_row_begin(&row);
-		pgtls_row_text(&row, "files_not_checked");
+		pgtls_row_text(&row, pgtls_codes[FINDING_FILES_NOT_CHECKED].code);
 		pgtls_row_text(&row, "max_worker_processes");
 		pgtls_row_text(&row,
 					   "the TLS files could not be looked at: all worker slots are in use");

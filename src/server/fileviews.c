@@ -47,71 +47,73 @@ owner_name(uid_t uid)
 }
 
 static void
-put_digest(StringInfo record, bool has_digest, const Sha256 *digest)
+add_digest(Row *row, bool has_digest, const Sha256 *digest)
 {
-	pgtls_worker_put_hex(record, "", has_digest ? digest->bytes : NULL,
-						 sizeof(Sha256));
+	pgtls_row_hex(row, has_digest ? digest->bytes : NULL, sizeof(Sha256));
 }
 
 static void
 answer_files(const Inspection *in)
 {
-	StringInfoData record;
-
-	initStringInfo(&record);
 	for (int kind = 0; kind < NUM_FILES; kind++)
 	{
 		const TlsFile *file = &in->files[kind];
+		Row			row;
 
-		pgtls_worker_put(&record, pgtls_inspect_kinds[kind].setting);
-		pgtls_worker_put(&record, file->path);
-		pgtls_worker_put(&record, pgtls_inspect_kinds[kind].contents);
-		pgtls_worker_put(&record, pgtls_inspect_kinds[kind].effect);
-		pgtls_worker_put(&record, file->state);
+		pgtls_row_begin(&row);
+		pgtls_row_text(&row, pgtls_inspect_kinds[kind].setting);
+		pgtls_row_message(&row, file->path);
+		pgtls_row_text(&row, pgtls_inspect_kinds[kind].contents);
+		pgtls_row_text(&row, pgtls_inspect_kinds[kind].effect);
+		pgtls_row_text(&row, file->state);
 		if (file->exists)
 		{
-			pgtls_worker_put(&record, owner_name(file->st.st_uid));
-			pgtls_worker_put(&record,
-							 psprintf("%04o", file->st.st_mode & 07777));
-			pgtls_worker_put_int(&record, file->st.st_size);
-			pgtls_worker_put_int(&record,
-								 time_t_to_timestamptz(file->st.st_mtime) +
-								 file->st.st_mtim.tv_nsec / 1000);
+			pgtls_row_text(&row, owner_name(file->st.st_uid));
+			pgtls_row_text(&row, psprintf("%04o", file->st.st_mode & 07777));
+			pgtls_row_bigint(&row, file->st.st_size);
+			pgtls_row_time(&row, time_t_to_timestamptz(file->st.st_mtime) +
+						   file->st.st_mtim.tv_nsec / 1000);
 		}
 		else
 		{
 			for (int i = 0; i < 4; i++)
-				pgtls_worker_put(&record, NULL);
+				pgtls_row_null(&row);
 		}
-		put_digest(&record, file->has_loaded_digest, &file->loaded_digest);
-		put_digest(&record, file->has_disk_digest, &file->disk_digest);
-		pgtls_worker_put(&record, file->problem);
-		pgtls_worker_send(&record);
+		add_digest(&row, file->has_loaded_digest, &file->loaded_digest);
+		add_digest(&row, file->has_disk_digest, &file->disk_digest);
+		pgtls_row_message(&row, file->problem);
+		pgtls_worker_send(&row);
 	}
 }
 
+/* "arg" is a memory context for the values of one row. */
 static bool
 answer_entry(const CrlEntry *entry, void *arg)
 {
-	StringInfo	record = arg;
+	MemoryContext context = arg;
+	MemoryContext oldcontext = MemoryContextSwitchTo(context);
+	Row			row;
 
-	pgtls_worker_put(record, entry->issuer);
+	pgtls_row_begin(&row);
+	pgtls_row_text(&row, entry->issuer);
 	if (entry->serial_fits)
-		pgtls_worker_put_small_numeric(record, entry->serial_value);
+		pgtls_row_small_numeric(&row, entry->serial_value);
 	else
-		pgtls_worker_put_numeric(record, entry->serial);
-	pgtls_worker_put_hex(record, entry->serial_negative ? "-" : "",
-						 entry->serial_bytes, entry->serial_len);
-	pgtls_worker_put_time(record, entry->revoked_at);
-	pgtls_worker_put(record, entry->reason);
-	pgtls_worker_send(record);
+		pgtls_row_numeric(&row, entry->serial);
+	pgtls_row_signed_hex(&row, entry->serial_negative, entry->serial_bytes,
+						 entry->serial_len);
+	pgtls_row_time(&row, entry->revoked_at);
+	pgtls_row_text(&row, entry->reason);
+	pgtls_worker_send(&row);
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextReset(context);
 	return true;
 }
 
 static void
-answer_entries_of(X509_CRL *crl, StringInfo record)
+answer_entries_of(X509_CRL *crl, MemoryContext context)
 {
-	if (!pgtls_crl_entries(crl, answer_entry, record))
+	if (!pgtls_crl_entries(crl, answer_entry, context))
 		pgtls_error_out_of_memory();
 }
 
@@ -121,13 +123,14 @@ answer_entries_of(X509_CRL *crl, StringInfo record)
 static void
 answer_entries(const Inspection *in)
 {
-	StringInfoData record;
+	MemoryContext context;
 	ObjectStack *objects;
 	ListCell   *lc;
 
 	if (in->context == NULL)
 		return;
-	initStringInfo(&record);
+	context = AllocSetContextCreate(CurrentMemoryContext, "pg_tls row",
+									ALLOCSET_DEFAULT_SIZES);
 	objects = pgtls_ossl_store_objects(SSL_CTX_get_cert_store(in->context));
 	if (objects == NULL)
 		pgtls_error_out_of_memory();
@@ -137,28 +140,34 @@ answer_entries(const Inspection *in)
 			X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
 
 		if (crl != NULL)
-			answer_entries_of(crl, &record);
+			answer_entries_of(crl, context);
 	}
 	foreach(lc, pgtls_inspect_crls_on_demand(in))
-		answer_entries_of(((FileItem *) lfirst(lc))->crl, &record);
+		answer_entries_of(((FileItem *) lfirst(lc))->crl, context);
 }
 
-/* The server certificate in force, in hexadecimal. */
+/* The server certificate in force, in DER. */
 static void
 answer_server(const Inspection *in)
 {
-	StringInfoData record;
-	unsigned char *der = NULL;
+	X509	   *cert = in->context != NULL ?
+		SSL_CTX_get0_certificate(in->context) : NULL;
+	unsigned char *p;
+	bytea	   *der;
 	int			len;
+	Row			row;
 
-	if (in->context == NULL || SSL_CTX_get0_certificate(in->context) == NULL)
+	if (cert == NULL)
 		return;
-	len = i2d_X509(SSL_CTX_get0_certificate(in->context), &der);
-	if (len <= 0)
+	len = i2d_X509(cert, NULL);
+	der = palloc(VARHDRSZ + Max(len, 0));
+	p = (unsigned char *) VARDATA(der);
+	if (len <= 0 || i2d_X509(cert, &p) != len)
 		pgtls_error_out_of_memory();
-	initStringInfo(&record);
-	pgtls_worker_put_hex(&record, "", der, len);
-	pgtls_worker_send(&record);
+	SET_VARSIZE(der, VARHDRSZ + len);
+	pgtls_row_begin(&row);
+	pgtls_row_bytes(&row, der);
+	pgtls_worker_send(&row);
 }
 
 /* Main function of the worker. */
@@ -204,11 +213,11 @@ question(char kind)
 }
 
 static Datum
-ask_rows(FunctionCallInfo fcinfo, char kind, const char *types)
+ask_rows(FunctionCallInfo fcinfo, char kind)
 {
 	Question	asked = question(kind);
 
-	(void) pgtls_worker_ask_rows(fcinfo, &asked, types);
+	(void) pgtls_worker_ask_rows(fcinfo, &asked);
 	return (Datum) 0;
 }
 
@@ -221,7 +230,7 @@ ask_rows(FunctionCallInfo fcinfo, char kind, const char *types)
 Datum
 pg_tls_files_1_0(PG_FUNCTION_ARGS)
 {
-	return ask_rows(fcinfo, ASK_FILES, "tmtttttITttm");
+	return ask_rows(fcinfo, ASK_FILES);
 }
 
 /*
@@ -232,14 +241,14 @@ pg_tls_files_1_0(PG_FUNCTION_ARGS)
 Datum
 pg_tls_crl_entries_1_0(PG_FUNCTION_ARGS)
 {
-	return ask_rows(fcinfo, ASK_ENTRIES, "tntTt");
+	return ask_rows(fcinfo, ASK_ENTRIES);
 }
 
-/* Take the server certificate: DER in hexadecimal. */
+/* Take the server certificate. */
 static void
-take_server(StringInfo record, void *arg)
+take_server(Row *row, void *arg)
 {
-	*(char **) arg = pstrdup(pgtls_worker_get(record));
+	*(bytea **) arg = pgtls_row_get_bytes(row, 0);
 }
 
 /*
@@ -253,11 +262,9 @@ Datum
 pg_tls_server_matches_1_0(PG_FUNCTION_ARGS)
 {
 	char	   *host = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	char	   *hex = NULL;
+	bytea	   *der = NULL;
 	Question	asked;
-	unsigned char *der;
 	const unsigned char *p;
-	size_t		len;
 	X509	   *cert;
 	bool		result;
 
@@ -266,14 +273,11 @@ pg_tls_server_matches_1_0(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("host name must not be empty")));
 	asked = question(ASK_SERVER);
-	(void) pgtls_worker_ask(&asked, take_server, &hex);
-	if (hex == NULL)
+	(void) pgtls_worker_ask(&asked, take_server, &der);
+	if (der == NULL)
 		PG_RETURN_NULL();
-	len = strlen(hex) / 2;
-	der = palloc(len);
-	(void) hex_decode(hex, 2 * len, (char *) der);
-	p = der;
-	cert = d2i_X509(NULL, &p, len);
+	p = (const unsigned char *) VARDATA(der);
+	cert = d2i_X509(NULL, &p, VARSIZE(der) - VARHDRSZ);
 	if (cert == NULL)
 		pgtls_error_out_of_memory();
 	result = pgtls_hostname_matches(cert, host);

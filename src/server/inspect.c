@@ -234,7 +234,7 @@ read_key(Inspection *in)
 		{
 			file->problem =
 				"needs a passphrase, so that a reload cannot load it";
-			file->code = "key_passphrase";
+			file->problem_kind = PROBLEM_WITH_PASSPHRASE;
 		}
 	}
 	BIO_free(bio);
@@ -266,7 +266,7 @@ check_key_permissions(Inspection *in)
 			"can be used by world or written by its group, which the server refuses: as root's it has to have mode 0640 or less";
 	else
 		return;
-	file->code = "key_permissions";
+	file->problem_kind = PROBLEM_WITH_PERMISSIONS;
 }
 
 static void

@@ -40,6 +40,14 @@ typedef struct FileItem
 	char	   *problem;
 } FileItem;
 
+/* What kind of problem a file has, which findings have codes for. */
+typedef enum ProblemKind
+{
+	PROBLEM_WITH_FILE,			/* of any other kind */
+	PROBLEM_WITH_PASSPHRASE,
+	PROBLEM_WITH_PERMISSIONS
+} ProblemKind;
+
 /*
  * A file, or ssl_crl_dir: what a setting names, what it holds, and what is
  * loaded.
@@ -53,7 +61,7 @@ typedef struct TlsFile
 	struct stat st;
 	const char *state;			/* NULL where it cannot be known */
 	char	   *problem;
-	const char *code;			/* of that in pg_tls_findings */
+	ProblemKind problem_kind;
 	bool		several;		/* ssl_crl_dir names several directories */
 	List	   *dirs;			/* those that exist: char *, as configured */
 	List	   *dir_problems;	/* what is wrong with directories: sentences */

@@ -41,6 +41,7 @@
 #include "base/uptime.h"
 #include "base/worker.h"
 #include "rehearsal/advice.h"
+#include "rehearsal/codes.h"
 #include "rehearsal/dryrun.h"
 #include "server/difference.h"
 #include "server/history.h"
@@ -462,7 +463,7 @@ find_new_ends(void)
 		const Advice *advice = lfirst(lc);
 		uint64		hash = hash_text(advice->text);
 
-		if (strstr(advice->code, "_expir") == NULL ||
+		if (!pgtls_codes[advice->code].is_end ||
 			bsearch(&hash, ends->hashes, ends->num_hashes, sizeof(uint64),
 					compare_hashes) != NULL ||
 			pgtls_lookup_find(seen, &hash) != NIL)
@@ -527,26 +528,6 @@ warn_of_ends(void)
 	qsort(ends->hashes, ends->num_hashes, sizeof(uint64), compare_hashes);
 }
 
-/* Whether advice says that somebody is kept out. */
-static bool
-keeps_out(const Advice *advice)
-{
-	static const char *const codes[] = {"_expired",
-		"_not_yet_valid",
-		"server_certificate_purpose",
-		"server_chain_",
-		"ca_without_crl",
-	"crl_delta"};
-
-	for (int i = 0; i < (int) lengthof(codes); i++)
-	{
-		if (strstr(advice->code, codes[i]) != NULL &&
-			strstr(advice->code, "_expiring") == NULL)
-			return true;
-	}
-	return false;
-}
-
 /*
  * What would keep somebody out after a reload and does not now; NULL for
  * nothing.
@@ -568,7 +549,8 @@ find_worse(List *now, List *then)
 		const Advice *advice = lfirst(lc);
 		uint64		hash = hash_text(advice->text);
 
-		if (keeps_out(advice) && pgtls_lookup_find(known, &hash) == NIL)
+		if (pgtls_codes[advice->code].keeps_out &&
+			pgtls_lookup_find(known, &hash) == NIL)
 			return advice->text;
 	}
 	return NULL;

@@ -193,6 +193,17 @@ pg_tls_client_chain_1_0(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+static bytea *
+copy_bytes(const ASN1_OCTET_STRING *string)
+{
+	size_t		len = ASN1_STRING_length(string);
+	bytea	   *result = palloc(VARHDRSZ + len);
+
+	SET_VARSIZE(result, VARHDRSZ + len);
+	memcpy(VARDATA(result), ASN1_STRING_get0_data(string), len);
+	return result;
+}
+
 static void
 store_extension(ReturnSetInfo *rsinfo, X509 *cert, int index)
 {
@@ -214,6 +225,7 @@ store_extension(ReturnSetInfo *rsinfo, X509 *cert, int index)
 		pgtls_row_bool(row, extension->critical);
 		pgtls_row_text(row, extension->value != NULL ?
 					   bounded(extension->value, MAX_VALUE) : "");
+		pgtls_row_bytes(row, copy_bytes(extension->der));
 		pgtls_row_store(row, rsinfo);
 	}
 	PG_FINALLY();

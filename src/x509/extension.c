@@ -29,12 +29,6 @@ typedef struct stack_st_GENERAL_SUBTREE SubtreeStack;
 /* A longer key usage, of which nine bits have names, is not taken apart. */
 #define MAX_KEY_USAGE_BYTES	8
 
-/* How deep an extension's value may be nested, to be printed by OpenSSL. */
-#define MAX_DEPTH			16
-
-/* OpenSSL cuts the object identifiers in some extensions to this. */
-#define OPENSSL_OBJECT_SIZE	80
-
 /* Free what X509V3_EXT_d2i() made of this extension. */
 static void
 free_decoded(X509_EXTENSION *extension, void *decoded)
@@ -188,250 +182,11 @@ pgtls_extension_print_key_usage(BIO *out, X509 *cert)
 	return print_list_extension(out, cert, NID_key_usage, print_all_key_usages);
 }
 
-/*
- * Whether a bit string is as short as it can be, and of at most n bits, which
- * all have names.  "value" is its DER.
- */
-static bool
-has_named_bits_only(const ASN1_OCTET_STRING *value, int n)
-{
-	const unsigned char *der = ASN1_STRING_get0_data(value);
-	int			len = ASN1_STRING_length(value);
-
-	/* type, length and the number of unused bits come first */
-	return len > 3 && len <= 3 + (n + 7) / 8 &&
-		8 * (len - 3) - der[2] <= n && (der[len - 1] >> der[2] & 1) != 0;
-}
-
-static bool
-has_uris_only(const GENERAL_NAMES *names)
-{
-	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++)
-	{
-		if (sk_GENERAL_NAME_value(names, i)->type != GEN_URI)
-			return false;
-	}
-	return sk_GENERAL_NAME_num(names) > 0;
-}
-
-/* Distribution points that say where, and nothing else. */
-static bool
-has_plain_points_only(const CRL_DIST_POINTS *points)
-{
-	for (int i = 0; i < sk_DIST_POINT_num(points); i++)
-	{
-		const DIST_POINT *point = sk_DIST_POINT_value(points, i);
-
-		if (point->distpoint == NULL || point->distpoint->type != 0 ||
-			!has_uris_only(point->distpoint->name.fullname) ||
-			point->reasons != NULL || point->CRLissuer != NULL)
-			return false;
-	}
-	return sk_DIST_POINT_num(points) > 0;
-}
-
-static bool
-has_uris_of_access_only(const AUTHORITY_INFO_ACCESS *access)
-{
-	for (int i = 0; i < sk_ACCESS_DESCRIPTION_num(access); i++)
-	{
-		if (sk_ACCESS_DESCRIPTION_value(access, i)->location->type != GEN_URI)
-			return false;
-	}
-	return true;
-}
-
-static bool
-has_known_qualifiers_only(const CERTIFICATEPOLICIES *policies)
-{
-	for (int i = 0; i < sk_POLICYINFO_num(policies); i++)
-	{
-		const QualifierStack *qualifiers =
-			sk_POLICYINFO_value(policies, i)->qualifiers;
-
-		/* none look like an empty list */
-		if (qualifiers != NULL && sk_POLICYQUALINFO_num(qualifiers) == 0)
-			return false;
-		for (int j = 0; j < sk_POLICYQUALINFO_num(qualifiers); j++)
-		{
-			int			nid =
-				OBJ_obj2nid(sk_POLICYQUALINFO_value(qualifiers, j)->pqualid);
-
-			if (nid != NID_id_qt_cps && nid != NID_id_qt_unotice)
-				return false;
-		}
-	}
-	return true;
-}
-
-/* One of the two lists of name constraints; NULL where it is left out. */
-static bool
-has_plain_subtrees_only(const SubtreeStack *trees)
-{
-	if (trees != NULL && sk_GENERAL_SUBTREE_num(trees) == 0)
-		return false;
-	for (int i = 0; i < sk_GENERAL_SUBTREE_num(trees); i++)
-	{
-		const GENERAL_SUBTREE *tree = sk_GENERAL_SUBTREE_value(trees, i);
-		int			len;
-
-		if (tree->minimum != NULL || tree->maximum != NULL)
-			return false;
-		switch (tree->base->type)
-		{
-			case GEN_DNS:
-			case GEN_EMAIL:
-			case GEN_URI:
-				break;
-			case GEN_IPADD:
-				len = ASN1_STRING_length(tree->base->d.iPAddress);
-				if (len != 8 && len != 32)
-					return false;
-				break;
-			default:
-				return false;
-		}
-	}
-	return true;
-}
-
-/*
- * Whether OpenSSL's own printing of an extension tells all that is in it.  For
- * most, it does not: so this lists those that were looked at, and what must
- * not be in them.  Text is the business of is_plain().
- */
-static bool
-is_printed_whole(int nid, const void *decoded, const ASN1_OCTET_STRING *value)
-{
-	switch (nid)
-	{
-		case NID_subject_key_identifier:
-		case NID_ext_key_usage:
-		case NID_policy_constraints:
-		case NID_policy_mappings:
-		case NID_inhibit_any_policy:
-		case NID_id_pkix_OCSP_noCheck:
-		case NID_tlsfeature:
-		case NID_netscape_base_url:
-		case NID_netscape_revocation_url:
-		case NID_netscape_ca_revocation_url:
-		case NID_netscape_renewal_url:
-		case NID_netscape_ca_policy_url:
-		case NID_netscape_ssl_server_name:
-		case NID_netscape_comment:
-			return true;
-		case NID_basic_constraints:
-			{
-				/* other bytes than 0xff are taken for "true", and kept */
-				int			ca = ((const BASIC_CONSTRAINTS *) decoded)->ca;
-
-				return ca == 0 || ca == 0xff;
-			}
-		case NID_key_usage:
-			return has_named_bits_only(value, 9);
-		case NID_netscape_cert_type:
-			return has_named_bits_only(value, 8);
-		case NID_authority_key_identifier:
-			{
-				const AUTHORITY_KEYID *id = decoded;
-
-				return id->keyid != NULL && id->issuer == NULL &&
-					id->serial == NULL;
-			}
-		case NID_crl_distribution_points:
-		case NID_freshest_crl:
-			return has_plain_points_only(decoded);
-		case NID_info_access:
-		case NID_sinfo_access:
-			return has_uris_of_access_only(decoded);
-		case NID_certificate_policies:
-			return has_known_qualifiers_only(decoded);
-		case NID_name_constraints:
-			{
-				const NAME_CONSTRAINTS *names = decoded;
-
-				return has_plain_subtrees_only(names->permittedSubtrees) &&
-					has_plain_subtrees_only(names->excludedSubtrees);
-			}
-		default:
-			return false;
-	}
-}
-
-/* Whether an object identifier, in DER, is short enough to be printed whole. */
-static bool
-is_short_object(const unsigned char *der, long len)
-{
-	ASN1_OBJECT *object = d2i_ASN1_OBJECT(NULL, &der, len);
-	int			text_len = object != NULL ? OBJ_obj2txt(NULL, 0, object, 0) : 0;
-
-	ASN1_OBJECT_free(object);
-	return text_len > 0 && text_len < OPENSSL_OBJECT_SIZE;
-}
-
-/*
- * Whether what is text in the value of an extension can stand as it is: no
- * hidden characters, which may be line feeds; nothing that is not what its
- * type says; no long object identifier.
- *
- * p is the DER of an extension that is_printed_whole() has passed.  Within a
- * GeneralName, [1], [2] and [6] are text; nothing of the first level is one.
- */
-static bool
-is_plain(const unsigned char *p, long len, int depth)
-{
-	while (len > 0)
-	{
-		const unsigned char *start = p;
-		long		content;
-		int			tag,
-					class;
-		int			ret = ASN1_get_object(&p, &content, &tag, &class, len);
-		bool		is_text = false;
-
-		if ((ret & 0x80) != 0 || (ret & 0x01) != 0)
-			return false;		/* not valid, or of indefinite length */
-		if ((ret & V_ASN1_CONSTRUCTED) != 0)
-		{
-			if (depth >= MAX_DEPTH || !is_plain(p, content, depth + 1))
-				return false;
-		}
-		else if (class == V_ASN1_UNIVERSAL)
-		{
-			if (tag == V_ASN1_BMPSTRING || tag == V_ASN1_UNIVERSALSTRING ||
-				(tag == V_ASN1_OBJECT &&
-				 !is_short_object(start, p + content - start)))
-				return false;
-			is_text = tag == V_ASN1_UTF8STRING || tag == V_ASN1_GENERALSTRING ||
-				tag == V_ASN1_VISIBLESTRING || tag == V_ASN1_GRAPHICSTRING ||
-				(tag >= V_ASN1_NUMERICSTRING && tag <= V_ASN1_IA5STRING);
-		}
-		else
-			is_text = depth > 1 && (tag == 1 || tag == 2 || tag == 6);
-
-		for (long i = 0; is_text && i < content;)
-		{
-			int			n = pgtls_text_character(p + i, content - i);
-
-			if (n == 0 || pgtls_text_is_hidden(p + i, n) ||
-				(n > 1 &&
-				 !(class == V_ASN1_UNIVERSAL && tag == V_ASN1_UTF8STRING)))
-				return false;
-			i += n;
-		}
-		p += content;
-		len -= p - start;
-	}
-	return true;
-}
-
-/*
- * Print what OpenSSL has printed, without the line feeds that it begins and
- * ends with in some versions.
- */
+/* Print text of OpenSSL's, of which the line feeds alone stay as they are. */
 static bool
 print_lines(BIO *out, const char *lines, long len)
 {
+	/* some versions begin or end with empty lines */
 	for (; len > 0 && *lines == '\n'; len--)
 		lines++;
 	while (len > 0 && lines[len - 1] == '\n')
@@ -453,7 +208,7 @@ print_lines(BIO *out, const char *lines, long len)
 
 /* False also where the text would look like bytes. */
 static bool
-print_extension_by_openssl(BIO *out, X509_EXTENSION *extension)
+print_by_openssl(BIO *out, X509_EXTENSION *extension)
 {
 	BIO		   *bio = BIO_new(BIO_s_mem());
 	bool		ok = bio != NULL && X509V3_EXT_print(bio, extension, 0, 0) == 1;
@@ -469,35 +224,31 @@ print_extension_by_openssl(BIO *out, X509_EXTENSION *extension)
 	return ok;
 }
 
-/* As text; false where that would not tell all, or could mean another. */
+/*
+ * Print alternative names as the lists do, since OpenSSL's own printing lets
+ * one name look like several.
+ */
 static bool
-print_extension_text(BIO *out, X509_EXTENSION *extension)
+print_names(BIO *out, X509_EXTENSION *extension)
 {
-	const ASN1_OCTET_STRING *value = X509_EXTENSION_get_data(extension);
-	int			nid = OBJ_obj2nid(X509_EXTENSION_get_object(extension));
-	void	   *decoded = nid != NID_undef ? decode_whole(extension) : NULL;
+	void	   *names = decode_whole(extension);
 	bool		first = true;
-	bool		ok;
+	bool		ok = names != NULL && print_all_names(out, names, &first);
 
-	if (decoded == NULL)
-		return false;
-	if (nid == NID_subject_alt_name || nid == NID_issuer_alt_name)
-		ok = print_all_names(out, decoded, &first);
-	else
-		ok = is_printed_whole(nid, decoded, value) &&
-			is_plain(ASN1_STRING_get0_data(value), ASN1_STRING_length(value),
-					 0) &&
-			print_extension_by_openssl(out, extension);
-	free_decoded(extension, decoded);
+	if (names != NULL)
+		free_decoded(extension, names);
 	return ok;
 }
 
+/* Print the value of an extension for people to read, else its bytes. */
 static bool
-print_extension(BIO *out, X509_EXTENSION *extension)
+print_value(BIO *out, X509_EXTENSION *extension)
 {
 	const ASN1_OCTET_STRING *value = X509_EXTENSION_get_data(extension);
+	int			nid = OBJ_obj2nid(X509_EXTENSION_get_object(extension));
 
-	if (print_extension_text(out, extension))
+	if (nid == NID_subject_alt_name || nid == NID_issuer_alt_name ?
+		print_names(out, extension) : print_by_openssl(out, extension))
 		return true;
 	(void) BIO_reset(out);
 	return pgtls_text_print_hex(out, ASN1_STRING_get0_data(value),
@@ -520,12 +271,13 @@ pgtls_extension_read(X509 *cert, int index, CertExtension *extension)
 
 	memset(extension, 0, sizeof(*extension));
 	extension->critical = X509_EXTENSION_get_critical(ext) != 0;
+	extension->der = X509_EXTENSION_get_data(ext);
 	if (nid != NID_undef)
 		extension->name = OBJ_nid2sn(nid);
 	ok = bio != NULL &&
 		pgtls_ossl_object_dotted(object, bio) &&
 		pgtls_text_take(bio, &extension->oid) &&
-		print_extension(bio, ext) &&
+		print_value(bio, ext) &&
 		pgtls_text_take(bio, &extension->value);
 	BIO_free(bio);
 	if (!ok)

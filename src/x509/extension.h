@@ -16,16 +16,17 @@
 /*
  * CertExtension: one extension, pgtls_extension_free().
  *
- * The value may have several lines.  It is as OpenSSL prints it where that is
- * known to tell all, and could be nothing else; alternative names are as in
- * CertInfo; any other value is a hash sign and its bytes in hexadecimal.
+ * The text is for people: what OpenSSL prints, in several lines perhaps, or a
+ * hash sign and the bytes where it prints nothing.  Two values may have the
+ * same text.  Alternative names are as in CertInfo.
  */
 typedef struct CertExtension
 {
 	char	   *oid;			/* dotted */
 	const char *name;			/* OpenSSL's short name, NULL if it has none */
 	bool		critical;
-	char	   *value;			/* NULL where there is nothing to print */
+	char	   *value;			/* text, NULL where there is nothing to print */
+	const ASN1_OCTET_STRING *der;	/* the value itself, in the certificate */
 } CertExtension;
 
 extern bool pgtls_extension_read(X509 *cert, int index,

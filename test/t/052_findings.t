@@ -486,24 +486,37 @@ foreach my $case (
 	$s->query("ALTER SYSTEM RESET $setting");
 	conf({ $setting => undef });
 }
-foreach my $row ($c->query_rows(q{SELECT DISTINCT m[1] FROM regexp_matches(pg_get_viewdef('pg_tls_findings'::regclass), '(?:ALTER|SELECT) [^;]*;', 'g') m}, unix => 1))
+foreach my $row ($c->query_rows(q{SELECT DISTINCT m[1] FROM pg_tls_finding_codes(), regexp_matches(hint, '(?:ALTER|SELECT) [^;]*;', 'g') m}, unix => 1))
 {
-	my $sql = $row->[0] =~ s/''/'/gr;
+	my $sql = $row->[0];
 
-	next if $sql =~ /\n|pg_tls_reload|ssl_groups/;    # the view itself; run above; not everywhere
+	next if $sql =~ /pg_tls_reload|ssl_groups/;    # run above; not everywhere
 	is(($c->psql($sql, unix => 1))[0], 0, "can be run: $sql");
 }
 $s->query('ALTER SYSTEM RESET ALL');
 hba(@hba);
 $s->query('SELECT pg_stat_tls_reset()');
 
-# Codes that the view knows.
-my $sql = $s->query(q{SELECT pg_get_viewdef('pg_tls_findings'::regclass)});
-my ($values) = $sql =~ /kinds\(code.*?VALUES(.*?)\)\s*,\s*status/s;
-my %known = map { $_ => 1 } $values =~ /\('([a-z0-9_]+)'::text,\s*'(?:critical|warning|info)'/g;
+# Codes that are known.
+my %known = map { $_->[0] => 1 } $c->query_rows('SELECT code FROM pg_tls_finding_codes()', unix => 1);
 
 cmp_ok(scalar keys %known, '>', 40, 'codes are known');
 is(join(' ', grep { !$known{$_} } sort keys %seen), '', 'no finding is of an unknown kind');
+is($s->query(q{SELECT count(*) FROM pg_tls_finding_codes() k, pg_tls_finding_codes(k.code) one WHERE one = k}), scalar keys %known, 'each is found by its code');
+like(($c->psql("\\set VERBOSITY verbose\nSELECT * FROM pg_tls_finding_codes('$_')", unix => 1))[2],
+	qr/ERROR:  22023: unrecognized code of a finding: "\Q$_\E"\nHINT:  SELECT/, "no code: '$_'") for '', 'ssl', 'ssl_off ', 'SSL_OFF';
+
+# A view whose branches tell of another code.
+is($s->query('SELECT string_agg(code, $$ $$) FROM pg_tls_findings'), '', 'nothing to tell of');
+$s->query('CREATE FUNCTION misspell(good text, bad text) RETURNS void LANGUAGE plpgsql AS $$BEGIN'
+	  . q{ EXECUTE 'CREATE VIEW misspelled AS ' || replace(pg_get_viewdef('pg_tls_findings'::regclass), quote_literal(good), quote_literal(bad)); END$$});
+$s->query(q{SELECT misspell('hba_clear_text', 'hba_cleartext')});
+is($s->query('SELECT count(*) FROM misspelled'), 0, 'an unknown code that nothing tells of');
+hba(@hba, 'host all all all scram-sha-256');
+is($s->query('SELECT code FROM pg_tls_findings'), 'hba_clear_text', 'a known code');
+like(($c->psql('SELECT count(*) FROM misspelled', unix => 1))[2], qr/ERROR:  unrecognized code of a finding: "hba_cleartext"/, 'an unknown code is an error');
+hba(@hba);
+$s->query('DROP VIEW misspelled; DROP FUNCTION misspell');
 my @unseen = grep { !$seen{$_} } sort keys %known;
 note "not tried here: @unseen";
 cmp_ok(scalar @unseen, '<=', 15, 'nearly all codes were tried');

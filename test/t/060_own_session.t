@@ -106,6 +106,8 @@ subtest 'what sslinfo does not tell' => sub {
 
 	is($s->query('SELECT position, oid, name, critical, value FROM pg_tls_client_extensions() WHERE position > 4'),
 		"5|1.2.3.4.5.6||f|#0C0568656C6C6F\n6|1.2.3.4.5.7||f|#0500", 'extensions that OpenSSL does not know');
+	is($s->query(q{SELECT bool_and('#' || upper(encode(der, 'hex')) = value) FROM pg_tls_client_extensions() WHERE position > 4}), 't', '... in DER');
+	is($s->query(q{SELECT value, der FROM pg_tls_client_extensions() WHERE name = 'basicConstraints'}), 'CA:FALSE|\x3000', 'one that it knows');
 	is($s->query("SELECT name FROM pg_tls_client_extensions() WHERE position < 5 ORDER BY position") =~ tr/\n/ /r,
 		'basicConstraints subjectKeyIdentifier authorityKeyIdentifier keyUsage extendedKeyUsage', '... among others, in their order');
 

@@ -36,6 +36,7 @@ pg_tls_crl_entries() | pg_monitor | v u | strict | c
 pg_tls_crls() | pg_monitor | v u | strict | c
 pg_tls_file_findings() | pg_monitor | v u | strict | c
 pg_tls_files() | pg_monitor | v u | strict | c
+pg_tls_finding_codes(wanted text) | PUBLIC | s s | not strict | c
 pg_tls_hba_rules() | pg_monitor | v u | strict | plpgsql | SECURITY DEFINER search_path=pg_catalog, pg_temp
 pg_tls_issuer_dn_field(field text) | PUBLIC | s r | strict | c
 pg_tls_reload(timeout interval) | nobody | v u | not strict | c
@@ -251,6 +252,7 @@ my %call = map { /^(\w+)\(\) / ? ("$1()" => "SELECT * FROM $1()") : /^(\w+) \| /
 	'pg_tls_issuer_dn_field(field text)' => q(SELECT pg_tls_issuer_dn_field('CN')),
 	'pg_tls_serial_hex(serial numeric)' => 'SELECT pg_tls_serial_hex(1)',
 	'pg_tls_server_matches(host text)' => q(SELECT pg_tls_server_matches('localhost')),
+	'pg_tls_finding_codes(wanted text)' => 'SELECT * FROM pg_tls_finding_codes()',
 	'pg_tls_reload(timeout interval)' => 'SELECT * FROM pg_tls_reload()',
 	(grep { /^pg_tls_verify/ } keys %may)[0] => "SELECT * FROM pg_tls_verify('$pem')");
 is(join(' ', grep { !$call{$_} } sort keys %may), '', 'each is called here');
