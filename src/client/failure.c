@@ -11,8 +11,8 @@
  * Most of this runs in backends before authentication, with strangers at the
  * other end: there is no PGPROC, so no lock may be taken, and the process may
  * be ended by a signal's handler at any moment.  What is kept is bounded,
- * counters and a ring of the last failures (base/ring.h), whatever the strangers
- * do.
+ * counters and a ring of the last failures (base/ring.h), whatever the
+ * strangers do.
  *
  *-------------------------------------------------------------------------
  */

@@ -328,9 +328,9 @@ find_entry(Table *table, const void *key, bool *found)
 }
 
 /*
- * TableScan: all entries that a table has at one moment, the newest first, each as
- * it is when the scan comes to it.  Those that were made later, or have made
- * room by then, are left out; so no key comes twice.
+ * TableScan: all entries that a table has at one moment, the newest first,
+ * each as it is when the scan comes to it.  Those that were made later, or
+ * have made room by then, are left out; so no key comes twice.
  *
  * It takes memory for one entry, and for the numbers of all.
  */

@@ -366,7 +366,7 @@ static void
 load_saved(void)
 {
 	if (pgtls_wake_wants_save())
-		shared->save.loaded = true; /* what is in the file is not to come back */
+		shared->save.loaded = true; /* the file's contents have to be gone */
 	if (!shared->save.loaded)
 		pgtls_save_load(&shared->save);
 }
@@ -385,7 +385,8 @@ look_at_save(bool reloading, long *timeout)
 		pgtls_wake_claim_save();
 		pgtls_save_store(&shared->save);
 	}
-	*timeout = Min(*timeout, Max((shared->save.due - pgtls_uptime()) / 1000, 0) + 1);
+	*timeout =
+		Min(*timeout, Max((shared->save.due - pgtls_uptime()) / 1000, 0) + 1);
 }
 
 /* Main function of the standing worker: the monitor, but for a time. */

@@ -309,7 +309,9 @@ check_names(X509 *cert, const char *san)
 	GENERAL_NAMES_free(names);
 }
 
-/* Bytes are the bytes, and alternative names are not told of what is not DER. */
+/*
+ * Bytes are the bytes, and alternative names are not told of what is not DER.
+ */
 static void
 check_value(X509_EXTENSION *extension, const char *shown)
 {
@@ -383,7 +385,9 @@ check_certificate(X509 *cert)
 		check_text(extension.name, false);
 		check_text(extension.value, true);
 		check_value((X509_EXTENSION *) X509_get_ext(cert, i), extension.value);
-		require(extension.der == X509_EXTENSION_get_data((X509_EXTENSION *) X509_get_ext(cert, i)),
+		require(extension.der ==
+				X509_EXTENSION_get_data(
+										(X509_EXTENSION *) X509_get_ext(cert, i)),
 				"its bytes", NULL);
 		pgtls_extension_free(&extension);
 	}
