@@ -377,6 +377,7 @@ check_certificate(X509 *cert)
 
 	for (int i = 0; i < X509_get_ext_count(cert); i++)
 	{
+		X509_EXTENSION *ext = (X509_EXTENSION *) X509_get_ext(cert, i);
 		CertExtension extension;
 
 		require(pgtls_extension_read(cert, i, &extension), "an extension",
@@ -384,11 +385,9 @@ check_certificate(X509 *cert)
 		check_text(extension.oid, false);
 		check_text(extension.name, false);
 		check_text(extension.value, true);
-		check_value((X509_EXTENSION *) X509_get_ext(cert, i), extension.value);
-		require(extension.der ==
-				X509_EXTENSION_get_data(
-										(X509_EXTENSION *) X509_get_ext(cert, i)),
-				"its bytes", NULL);
+		check_value(ext, extension.value);
+		require(extension.der == X509_EXTENSION_get_data(ext), "its bytes",
+				NULL);
 		pgtls_extension_free(&extension);
 	}
 	check_name(X509_get_subject_name(cert));

@@ -403,7 +403,7 @@ subtest 'values' => sub {
 			body('inspect.c', 'find_file') =~ /state = ([^;]*"[^;]*);/g,
 			body('crldir.c', 'pgtls_crldir_find') =~ /state = ([^;]*"[^;]*);/g) ],
 		'state of a certificate or CRL' => [ literals(join ' ', @{ $returned[1] }) ],
-		'status of a CRL' => [ uniq(literals(join ' ', @{ $returned[0] }), body('contents.c', 'answer_crl') =~ /put\(record, "(\w+)"\)/g) ],
+		'status of a CRL' => [ uniq(literals(join ' ', @{ $returned[0] }), body('contents.c', 'answer_crl') =~ /text\(row, "(\w+)"\)/g) ],
 		trigger => [ literals($triggers) ],
 		result => [ uniq($source{'failure.c'} =~ /store_counter\(rsinfo, "(\w+)"/g) ],
 		severity => [ all('SELECT DISTINCT severity FROM pg_tls_finding_codes()') ],
