@@ -378,17 +378,17 @@ check_certificate(X509 *cert)
 	for (int i = 0; i < X509_get_ext_count(cert); i++)
 	{
 		CertExtension extension;
+		X509_EXTENSION *part;
 
 		require(pgtls_extension_read(cert, i, &extension), "an extension",
 				NULL);
 		check_text(extension.oid, false);
 		check_text(extension.name, false);
 		check_text(extension.value, true);
-		check_value((X509_EXTENSION *) X509_get_ext(cert, i), extension.value);
-		require(extension.der ==
-				X509_EXTENSION_get_data(
-										(X509_EXTENSION *) X509_get_ext(cert, i)),
-				"its bytes", NULL);
+		part = (X509_EXTENSION *) X509_get_ext(cert, i);
+		check_value(part, extension.value);
+		require(extension.der == X509_EXTENSION_get_data(part), "its bytes",
+				NULL);
 		pgtls_extension_free(&extension);
 	}
 	check_name(X509_get_subject_name(cert));
