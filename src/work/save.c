@@ -137,7 +137,10 @@ pgtls_save_load(SaveState *state)
 		if (save && errno != ENOENT)
 			ereport(LOG,
 					(errcode_for_file_access(),
-					 errmsg("could not read file \"%s\": %m", SAVE_FILE)));
+					 errmsg("could not read file \"%s\": %m", SAVE_FILE),
+					 later ?
+					 errdetail("It is left as it is, and read later.") :
+					 0));
 		state->loaded = !later;
 		return;
 	}
