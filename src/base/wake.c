@@ -24,8 +24,8 @@
  * and then looks what is wanted.  But where the latch is has to be read, too.
  * So who wakes reads "pgproc" after it has written, and a monitor that starts
  * looks after it has written "pgproc".  Between the two, either has a full
- * barrier (those of SetLatch() and ResetLatch() are elsewhere): so the one finds
- * the latch, or the other what is wanted.
+ * barrier, since those of SetLatch() and ResetLatch() are elsewhere.  So the
+ * one finds the latch, or the other what is wanted.
  *
  * A latch that the monitor has left is another process's by then, or nobody's,
  * and to wake either in vain does no harm.

@@ -11,8 +11,8 @@
  * Most of this runs in backends before authentication, with strangers at the
  * other end: there is no PGPROC, so no lock may be taken, and the process may
  * be ended by a signal's handler at any moment.  What is kept is bounded,
- * counters and a ring of the last failures (base/ring.h), whatever the strangers
- * do.
+ * counters and a ring of the last failures (base/ring.h), whatever the
+ * strangers do.
  *
  *-------------------------------------------------------------------------
  */
@@ -28,7 +28,6 @@
 #include "postmaster/postmaster.h"
 #include "storage/shmem.h"
 #include "utils/elog.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
@@ -535,14 +534,11 @@ pg_tls_handshake_failures(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	uint64		end;
 	uint64		first;
-	MemoryContext row_context,
-				oldcontext;
+	MemoryContext context;
 
 	pgtls_preload_require();
 	InitMaterializedSRF(fcinfo, 0);
-	row_context = AllocSetContextCreate(CurrentMemoryContext, "pg_tls row",
-										ALLOCSET_DEFAULT_SIZES);
-	oldcontext = MemoryContextSwitchTo(row_context);
+	context = pgtls_row_begin_rows();
 	ticket_range(&first, &end);
 	for (uint64 ticket = end; ticket > first; ticket--)
 	{
@@ -554,10 +550,9 @@ pg_tls_handshake_failures(PG_FUNCTION_ARGS)
 			continue;
 		make_row(&row, &failure);
 		pgtls_row_store(&row, rsinfo);
-		MemoryContextReset(row_context);
+		MemoryContextReset(context);
 	}
-	MemoryContextSwitchTo(oldcontext);
-	MemoryContextDelete(row_context);
+	pgtls_row_end_rows(context);
 	return (Datum) 0;
 }
 

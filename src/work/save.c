@@ -41,9 +41,7 @@
 #define SAVE_MAGIC		0x70674c32
 
 /* How often it is written. */
-#ifndef SAVE_INTERVAL			/* tests have a shorter one */
 #define SAVE_INTERVAL	USECS_PER_MINUTE
-#endif
 
 /* More than this is no file of ours. */
 #define SAVE_MAX_SIZE	(512 * 1024 * 1024)

@@ -109,7 +109,7 @@ main(int argc, char **argv)
 	{
 		table[i] = i;
 		for (int bit = 0; bit < 8; bit++)
-			table[i] = (table[i] & 1) != 0 ? (table[i] >> 1) ^ 0x82f63b78 : table[i] >> 1;
+			table[i] = (table[i] >> 1) ^ ((table[i] & 1) != 0 ? 0x82f63b78 : 0);
 	}
 	n = atoi(argv[3]);
 	from = file;
@@ -134,7 +134,8 @@ main(int argc, char **argv)
 	crc = ~crc;
 	memcpy(header + 4, &length, 4);
 	memcpy(header + 8, &crc, 4);
-	if (fseek(out, 0, SEEK_SET) != 0 || fwrite(header, 1, HEADER_SIZE, out) != HEADER_SIZE || fclose(out) != 0)
+	if (fseek(out, 0, SEEK_SET) != 0 ||
+		fwrite(header, 1, HEADER_SIZE, out) != HEADER_SIZE || fclose(out) != 0)
 		return 3;
 	return 0;
 }

@@ -74,7 +74,8 @@ main(int argc, char **argv)
 
 	rounds = argc == 2 ? atol(argv[1]) : 0;
 	pgtls_wake_shmem_init(area, false);
-	if (pgtls_wake_shmem_size() != sizeof(area) || pgtls_wake_monitor_pid() != 0 ||
+	if (pgtls_wake_shmem_size() != sizeof(area) ||
+		pgtls_wake_monitor_pid() != 0 ||
 		pthread_create(&thread, NULL, waker, NULL) != 0)
 		return 2;
 	pgtls_wake_set_monitor(1);
