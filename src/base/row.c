@@ -21,12 +21,35 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
 #include "base/error.h"
 #include "base/row.h"
 #include "base/text.h"
+
+/*
+ * Have memory for many rows, which the caller resets after each.  It is the
+ * current context until pgtls_row_end_rows().
+ */
+MemoryContext
+pgtls_row_begin_rows(void)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "pg_tls row",
+												  ALLOCSET_DEFAULT_SIZES);
+
+	MemoryContextSwitchTo(context);
+	return context;
+}
+
+void
+pgtls_row_end_rows(MemoryContext context)
+{
+	MemoryContextSwitchTo(MemoryContextGetParent(context));
+	MemoryContextDelete(context);
+}
 
 void
 pgtls_row_begin(Row *row)

@@ -29,6 +29,8 @@ typedef struct Row
 	Oid			types[PGTLS_MAX_COLUMNS];	/* InvalidOid for a NULL */
 } Row;
 
+extern MemoryContext pgtls_row_begin_rows(void);
+extern void pgtls_row_end_rows(MemoryContext context);
 extern void pgtls_row_begin(Row *row);
 extern void pgtls_row_null(Row *row);
 extern void pgtls_row_copy(Row *row, const Row *from, int column);

@@ -28,7 +28,6 @@
 #include "postmaster/postmaster.h"
 #include "storage/shmem.h"
 #include "utils/elog.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
@@ -541,14 +540,11 @@ pg_stat_tls_failures_1_0(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	uint64		end;
 	uint64		first;
-	MemoryContext row_context,
-				oldcontext;
+	MemoryContext context;
 
 	pgtls_preload_require();
 	InitMaterializedSRF(fcinfo, 0);
-	row_context = AllocSetContextCreate(CurrentMemoryContext, "pg_tls row",
-										ALLOCSET_DEFAULT_SIZES);
-	oldcontext = MemoryContextSwitchTo(row_context);
+	context = pgtls_row_begin_rows();
 	ticket_range(&first, &end);
 	for (uint64 ticket = end; ticket > first; ticket--)
 	{
@@ -560,10 +556,9 @@ pg_stat_tls_failures_1_0(PG_FUNCTION_ARGS)
 			continue;
 		make_row(&row, &failure);
 		pgtls_row_store(&row, rsinfo);
-		MemoryContextReset(row_context);
+		MemoryContextReset(context);
 	}
-	MemoryContextSwitchTo(oldcontext);
-	MemoryContextDelete(row_context);
+	pgtls_row_end_rows(context);
 	return (Datum) 0;
 }
 

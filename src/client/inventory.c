@@ -24,7 +24,6 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/guc.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
@@ -357,7 +356,7 @@ begin_scan(TableScan *scan, Table *table)
 	LWLockRelease(table->lock);
 }
 
-/* Copy the next entry; false if there is none. */
+/* Copy the next entry; false if there is none, and the scan is over. */
 static bool
 scan_next(TableScan *scan, void *copy)
 {
@@ -377,13 +376,9 @@ scan_next(TableScan *scan, void *copy)
 		}
 		LWLockRelease(table->lock);
 	}
+	if (!found)
+		pfree(scan->numbers);
 	return found;
-}
-
-static void
-end_scan(TableScan *scan)
-{
-	pfree(scan->numbers);
 }
 
 
@@ -570,6 +565,17 @@ count_evictions(Table *table)
  * ----------------------------------------------------------------
  */
 
+static uint64
+count_changes(Table *table)
+{
+	uint64		changes;
+
+	LWLockAcquire(table->lock, LW_SHARED);
+	changes = table->changes;
+	LWLockRelease(table->lock);
+	return changes;
+}
+
 static void
 save_table(Table *table, void *copy, Stream *stream)
 {
@@ -582,7 +588,6 @@ save_table(Table *table, void *copy, Stream *stream)
 	begin_scan(&scan, table);
 	while (scan_next(&scan, copy))
 		pgtls_stream_put_record(stream, copy, size);
-	end_scan(&scan);
 	pgtls_stream_end_records(stream);
 }
 
@@ -602,15 +607,7 @@ pgtls_inventory_save(Stream *stream)
 uint64
 pgtls_inventory_changes(void)
 {
-	uint64		changes;
-
-	LWLockAcquire(clients->lock, LW_SHARED);
-	changes = clients->changes;
-	LWLockRelease(clients->lock);
-	LWLockAcquire(certificates->lock, LW_SHARED);
-	changes += certificates->changes;
-	LWLockRelease(certificates->lock);
-	return changes;
+	return count_changes(clients) + count_changes(certificates);
 }
 
 /* Add an entry that was saved. */
@@ -717,15 +714,12 @@ pg_stat_tls_clients_1_0(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Client		client;
 	TableScan	scan;
-	MemoryContext row_context,
-				oldcontext;
+	MemoryContext context;
 
 	pgtls_preload_require();
 	InitMaterializedSRF(fcinfo, 0);
 	begin_scan(&scan, clients);
-	row_context = AllocSetContextCreate(CurrentMemoryContext, "pg_tls row",
-										ALLOCSET_DEFAULT_SIZES);
-	oldcontext = MemoryContextSwitchTo(row_context);
+	context = pgtls_row_begin_rows();
 	while (scan_next(&scan, &client))
 	{
 		Row			row;
@@ -740,11 +734,9 @@ pg_stat_tls_clients_1_0(PG_FUNCTION_ARGS)
 		add_seen_columns(&row, &client.seen);
 		pgtls_row_time(&row, pgtls_inventory_stats_reset());
 		pgtls_row_store(&row, rsinfo);
-		MemoryContextReset(row_context);
+		MemoryContextReset(context);
 	}
-	MemoryContextSwitchTo(oldcontext);
-	MemoryContextDelete(row_context);
-	end_scan(&scan);
+	pgtls_row_end_rows(context);
 	return (Datum) 0;
 }
 
@@ -759,15 +751,12 @@ pg_stat_tls_client_certificates_1_0(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Certificate cert;
 	TableScan	scan;
-	MemoryContext row_context,
-				oldcontext;
+	MemoryContext context;
 
 	pgtls_preload_require();
 	InitMaterializedSRF(fcinfo, 0);
 	begin_scan(&scan, certificates);
-	row_context = AllocSetContextCreate(CurrentMemoryContext, "pg_tls row",
-										ALLOCSET_DEFAULT_SIZES);
-	oldcontext = MemoryContextSwitchTo(row_context);
+	context = pgtls_row_begin_rows();
 	while (scan_next(&scan, &cert))
 	{
 		Row			row;
@@ -786,11 +775,9 @@ pg_stat_tls_client_certificates_1_0(PG_FUNCTION_ARGS)
 		add_address(&row, &cert.last_addr);
 		pgtls_row_time(&row, pgtls_inventory_stats_reset());
 		pgtls_row_store(&row, rsinfo);
-		MemoryContextReset(row_context);
+		MemoryContextReset(context);
 	}
-	MemoryContextSwitchTo(oldcontext);
-	MemoryContextDelete(row_context);
-	end_scan(&scan);
+	pgtls_row_end_rows(context);
 	return (Datum) 0;
 }
 

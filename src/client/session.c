@@ -283,7 +283,7 @@ pgtls_session_is_outdated(const SessionInfo *info)
  * sets what errdetail() would have set, in memory of the same context, and
  * leaves all else as it is.  PostgreSQL 13 to 19 call the hook before they
  * write to the log and to the client, from the same struct; that both get it,
- * whatever is set or hooked, is tested (test/t/028_reason_of_end.t).  A
+ * whatever is set or hooked, is tested (test/t/029_reason_of_end.t).  A
  * server that did otherwise would tell less, and no more.
  *
  * Since PostgreSQL 19, the log has a detail of its own, who sent the signal,

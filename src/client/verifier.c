@@ -165,19 +165,23 @@ typedef struct NewVerdict
 	Verdict		verdict;
 } NewVerdict;
 
-static NewVerdict *new_verdicts;
-static int	num_new_verdicts = 0;
+typedef struct NewVerdicts
+{
+	NewVerdict *verdicts;
+	int			count;
+} NewVerdicts;
 
 static void
 take_verdict(const SessionKey *key, const Verdict *verdict, void *arg)
 {
-	if (num_new_verdicts % 64 == 0)
-		new_verdicts = num_new_verdicts == 0 ?
+	NewVerdicts *new = arg;
+
+	if (new->count % 64 == 0)
+		new->verdicts = new->count == 0 ?
 			palloc(64 * sizeof(NewVerdict)) :
-			repalloc(new_verdicts, (num_new_verdicts + 64) *
-					 sizeof(NewVerdict));
-	new_verdicts[num_new_verdicts].key = *key;
-	new_verdicts[num_new_verdicts++].verdict = *verdict;
+			repalloc(new->verdicts, (new->count + 64) * sizeof(NewVerdict));
+	new->verdicts[new->count].key = *key;
+	new->verdicts[new->count++].verdict = *verdict;
 }
 
 /*
@@ -185,14 +189,14 @@ take_verdict(const SessionKey *key, const Verdict *verdict, void *arg)
  * who was not, if that is too early.  False if there are such.
  */
 static bool
-publish_verdicts(void)
+publish_verdicts(const NewVerdicts *new)
 {
 	int			held = 0;
 
-	for (int i = 0; i < num_new_verdicts; i++)
+	for (int i = 0; i < new->count; i++)
 	{
-		const SessionKey *key = &new_verdicts[i].key;
-		const Verdict *verdict = &new_verdicts[i].verdict;
+		const SessionKey *key = &new->verdicts[i].key;
+		const Verdict *verdict = &new->verdicts[i].verdict;
 		bool		refused = pgtls_verdict_refused(verdict);
 
 		if (!refused)
@@ -315,6 +319,7 @@ make_pass(void)
 		(uint64) generation;
 	bool		complete = true;
 	SSL_CTX    *context;
+	NewVerdicts new = {NULL, 0};
 
 	/*
 	 * Until this pass has done all of its work, none has: one that fails, or
@@ -336,7 +341,7 @@ make_pass(void)
 		n = pgtls_judge_sessions(context, generation,
 								 pgtls_crlchange_inherited(),
 								 all ? JUDGE_ALL : JUDGE_DUE, take_verdict,
-								 NULL);
+								 &new);
 		elog(DEBUG1, "pg_tls judged %d sessions in %.3f ms", n,
 			 (GetCurrentTimestamp() - now) / 1000.0);
 		complete = pgtls_crlchange_end_pass();
@@ -346,7 +351,7 @@ make_pass(void)
 				 "pg_tls discards what it judged: ssl_crl_dir is being changed");
 			return;
 		}
-		complete = publish_verdicts();
+		complete = publish_verdicts(&new);
 	}
 	else
 		forget_verdicts();

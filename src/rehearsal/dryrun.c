@@ -185,7 +185,15 @@ find_unreadable_type(void)
 static void
 load(bool load_files, CheckResult *result)
 {
+	bool		failed;
+
+	/* nothing is left of a dry run before, if there was one */
 	memset(result, 0, sizeof(*result));
+	new_context = NULL;
+	messages = NIL;
+	config_errors = NIL;
+	pgtls_dryrun_needs_passphrase = false;
+	pgtls_dryrun_command_hung = false;
 
 	reading_settings = true;
 	ProcessConfigFile(PGC_SIGHUP);
@@ -208,7 +216,9 @@ load(bool load_files, CheckResult *result)
 
 	next_tls_init = openssl_tls_init_hook;
 	openssl_tls_init_hook = take_context;
-	if (be_tls_init(false) != 0)
+	failed = be_tls_init(false) != 0;
+	openssl_tls_init_hook = next_tls_init;
+	if (failed)
 	{
 		result->ok = false;
 		new_context = NULL;

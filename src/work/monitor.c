@@ -365,8 +365,9 @@ stand_in(StandIn role)
 static void
 load_saved(void)
 {
+	/* what was reset is not to come back out of the file */
 	if (pgtls_wake_wants_save())
-		shared->save.loaded = true; /* the file's contents have to be gone */
+		shared->save.loaded = true;
 	if (!shared->save.loaded)
 		pgtls_save_load(&shared->save);
 }
@@ -377,6 +378,7 @@ look_at_save(bool reloading, long *timeout)
 {
 	bool		due = pgtls_wake_wants_save() ||
 		pgtls_uptime() >= shared->save.due;
+	int64		left;
 
 	if (due || reloading)
 		load_saved();
@@ -385,8 +387,8 @@ look_at_save(bool reloading, long *timeout)
 		pgtls_wake_claim_save();
 		pgtls_save_store(&shared->save);
 	}
-	*timeout =
-		Min(*timeout, Max((shared->save.due - pgtls_uptime()) / 1000, 0) + 1);
+	left = Max(shared->save.due - pgtls_uptime(), 0);
+	*timeout = Min(*timeout, left / 1000 + 1);
 }
 
 /* Main function of the standing worker: the monitor, but for a time. */

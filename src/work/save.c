@@ -41,9 +41,7 @@
 #define SAVE_MAGIC		0x70674c32
 
 /* How often it is written. */
-#ifndef SAVE_INTERVAL			/* tests have a shorter one */
 #define SAVE_INTERVAL	USECS_PER_MINUTE
-#endif
 
 /* More than this is no file of ours. */
 #define SAVE_MAX_SIZE	(512 * 1024 * 1024)
@@ -137,7 +135,10 @@ pgtls_save_load(SaveState *state)
 		if (save && errno != ENOENT)
 			ereport(LOG,
 					(errcode_for_file_access(),
-					 errmsg("could not read file \"%s\": %m", SAVE_FILE)));
+					 errmsg("could not read file \"%s\": %m", SAVE_FILE),
+					 later ?
+					 errdetail("It is left as it is, and read later.") :
+					 0));
 		state->loaded = !later;
 		return;
 	}

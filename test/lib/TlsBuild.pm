@@ -50,6 +50,13 @@ makes readers ignore the change count of slots.
 
 makes readers look at it before they copy, but not afterwards.
 
+=item files_twice, contents_twice, dryrun_twice
+
+make a worker that is asked for files, for what is in them, or for a dry run, do
+its work twice, and answer what has come of the second.  Between two looks at
+files it makes a file C<asked_once> in the data directory, and waits for one
+named C<go_on>.
+
 =back
 
 Needs C<$ENV{PG_TLS_SRC}>, the sources; L</available> tells.
@@ -101,6 +108,14 @@ my %changes = (
 	slow_judge => [ 'client/judge.c', sub { s{(?=\t\tnow = GetCurrentTimestamp\(\);\n\t\tlast = first \+ 1;)}{\t\tpg_usleep(300000L);\n} } ],
 	short_hours => [ 'work/watch.c', sub { s{\bUSECS_PER_HOUR\b}{USECS_PER_SEC}g } ],
 	unprotected => [ 'client/slot.c', sub { s{$is_whole}{(before | 1) != 0} } ],
+	files_twice => [ 'server/fileviews.c', sub { s{(?=\t\t\tanswer_files\(pgtls_inspect_files\(\)\);)}{
+			(void) pgtls_inspect_files();
+			fclose(fopen("asked_once", "w"));
+			while (access("go_on", F_OK) != 0)
+				pg_usleep(10000L);
+} && s{^#include <pwd.h>}{$&\n#include <unistd.h>}m } ],
+	contents_twice => [ 'rehearsal/contents.c', sub { s{(?=\tanswer_items\(pgtls_inspect_files\(\))}{\t(void) pgtls_inspect_files();\n} } ],
+	dryrun_twice => [ 'rehearsal/dryrun.c', sub { s{\tpgtls_dryrun_make\(depth, &result\);\n}{$&$&} } ],
 	uncompared => [ 'client/slot.c', sub { s{$is_whole}{(before & 1) == 0} } ]);
 
 # What is in test/modules/checks, behind the file that it is for.

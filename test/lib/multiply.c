@@ -109,8 +109,7 @@ main(int argc, char **argv)
 	{
 		table[i] = i;
 		for (int bit = 0; bit < 8; bit++)
-			table[i] = (table[i] & 1) != 0 ? (table[i] >> 1) ^ 0x82f63b78 :
-				table[i] >> 1;
+			table[i] = (table[i] >> 1) ^ ((table[i] & 1) != 0 ? 0x82f63b78 : 0);
 	}
 	n = atoi(argv[3]);
 	from = file;

@@ -89,7 +89,8 @@ put(uint64 ticket, uint64 content)
 
 	for (int i = 0; i < (int) lengthof(value.words); i++)
 		value.words[i] = content;
-	pgtls_ring_write(&slot->stamp, &slot->value, &value, sizeof(value), ticket);
+	pgtls_ring_write(&slot->stamp, &slot->value, &value, sizeof(value),
+					 ticket);
 }
 
 /* What a ticket holds: 0 for nothing, -1 for a mixture. */
@@ -153,16 +154,14 @@ main(void)
 	check(get(1) == 0, "nor is that of another slot");
 
 	interruption = write_again;
-	check(get(0) == 2,
-		  "a value that is written again while it is read is whole");
+	check(get(0) == 2, "a value that is written again meanwhile is whole");
 	interruption = write_twice;
 	check(get(0) == 1, "and one that is written twice");
 	interruption = overtake;
 	check(get(0) == 0, "one that is overtaken while it is read is gone");
 	check(get(SLOTS) == 3, "and the later one is there");
 	put(0, 4);
-	check(get(0) == 0 && get(SLOTS) == 3,
-		  "who comes late does not overwrite it");
+	check(get(0) == 0 && get(SLOTS) == 3, "who comes late leaves it alone");
 
 	empty();
 	interruption = read_meanwhile;
@@ -178,8 +177,7 @@ main(void)
 	empty();
 	for (int i = 1; i <= 1000; i++)
 		put(0, i);
-	check(get(0) > 0 && get(SLOTS) == 0,
-		  "a value that is written too often stays, and stays one");
+	check(get(0) > 0 && get(SLOTS) == 0, "a value written too often stays");
 	put(SLOTS, 7);
 	check(get(SLOTS) == 7, "and makes room");
 	return failures == 0 ? 0 : 1;

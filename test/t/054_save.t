@@ -17,7 +17,7 @@ plan skip_all => 'there are no sources to build from' unless TlsBuild->available
 # A minute is a second here.
 my $dir = File::Temp->newdir;
 my $pki = TlsPKI->default_set("$dir/pki");
-my $variant = TlsBuild->new("$dir/build", '-DSAVE_INTERVAL=1000000');
+my $variant = TlsBuild->new("$dir/build", SAVE_INTERVAL => 1000000);
 
 # The server's clock is late by as many seconds as a file has bytes.
 my $clock = spew("$dir/clock.c", <<'END');

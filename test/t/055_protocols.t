@@ -31,7 +31,7 @@ is($?, 0, 'the ring holds') or diag $out;
 cmp_ok(scalar(() = $out =~ /^ok - /mg), '>=', 14, '... in all cases');
 $ring = build('ring', '-DABA');
 $out = `$ring`;
-like($out, qr/^not ok - a value that is written again while it is read is whole$/m, 'without a count, a value is torn');
+like($out, qr/^not ok - a value that is written again meanwhile is whole$/m, 'without a count, a value is torn');
 
 # Two processors have to disagree, which takes two.
 SKIP:
