@@ -356,6 +356,7 @@ my ($base64) = $pem =~ /-----BEGIN CERTIFICATE-----\n(.*?)-----END/s;
 my %arguments = (
 	pg_tls_certificate => { text => "'$pem'", bytea => "decode('$base64', 'base64')" },
 	pg_tls_verify => { 'text, text, text, text, timestamp with time zone, text' => "'$pem', NULL, NULL, NULL, NULL, 'server'" },
+	pg_tls_finding_codes => { text => 'NULL' },
 	pg_tls_reload => { interval => "'10s'" });
 my @functions = $c->query_rows(<<'END', @cert);
 SELECT proname, oidvectortypes(proargtypes), prosrc, proretset, proisstrict,
