@@ -36,9 +36,7 @@
 #include "base/row.h"
 #include "base/stream.h"
 #include "base/text.h"
-#include "base/wake.h"
 #include "client/failure.h"
-#include "client/inventory.h"
 #include "client/reason.h"
 #include "x509/certificate.h"
 
@@ -79,6 +77,8 @@ typedef struct Counter
 
 typedef struct FailureShared
 {
+	pg_atomic_uint64 stats_reset;	/* when counting began, here and in
+									 * inventory.c; a TimestampTz */
 	Counter		accepted;
 	Counter		failed[REASON_COUNT];
 	pg_atomic_uint64 tickets;	/* how many were taken */
@@ -99,7 +99,6 @@ static uint64 current_ticket;
 
 PG_FUNCTION_INFO_V1(pg_stat_tls_failures_1_0);
 PG_FUNCTION_INFO_V1(pg_stat_tls_handshakes_1_0);
-PG_FUNCTION_INFO_V1(pg_stat_tls_reset_1_0);
 
 void
 pgtls_failure_define_settings(void)
@@ -152,6 +151,7 @@ pgtls_failure_shmem_init(void *area, bool found)
 		return;
 
 	memset(area, 0, pgtls_failure_shmem_size());
+	pg_atomic_init_u64(&shared->stats_reset, (uint64) GetCurrentTimestamp());
 	init_counter(&shared->accepted);
 	for (int i = 0; i < REASON_COUNT; i++)
 		init_counter(&shared->failed[i]);
@@ -199,6 +199,13 @@ pgtls_failure_changes(void)
 
 	pg_memory_barrier();
 	return changes;
+}
+
+/* When counting began: at the last reset, or the first start. */
+TimestampTz
+pgtls_failure_stats_reset(void)
+{
+	return (TimestampTz) pg_atomic_read_u64(&shared->stats_reset);
 }
 
 /* Count a change that was made. */
@@ -373,7 +380,8 @@ pgtls_failure_count_accepted(const Port *port)
 
 
 /* ----------------------------------------------------------------
- *		Save file: counters, and the failures from the oldest on
+ *		Save file: when counting began, counters, and the failures from the
+ *		oldest on
  * ----------------------------------------------------------------
  */
 
@@ -409,10 +417,12 @@ void
 pgtls_failure_save(Stream *stream)
 {
 	SavedHeader header = {REASON_COUNT + 1, sizeof(Failure)};
+	TimestampTz since = pgtls_failure_stats_reset();
 	uint64		first,
 				end;
 
 	pgtls_stream_put(stream, &header, sizeof(header));
+	pgtls_stream_put(stream, &since, sizeof(since));
 	for (int i = 0; i < header.counters; i++)
 	{
 		Counter    *counter = counter_number(i);
@@ -441,15 +451,19 @@ bool
 pgtls_failure_load(Stream *stream)
 {
 	SavedHeader header;
+	TimestampTz since;
 	SavedCounter counters[REASON_COUNT + 1];
 	Failure		failure;
 
 	if (!pgtls_stream_get(stream, &header, sizeof(header)) ||
 		header.counters != REASON_COUNT + 1 ||
 		header.failure_size != sizeof(Failure) ||
+		!pgtls_stream_get(stream, &since, sizeof(since)) ||
 		!pgtls_stream_get(stream, counters, sizeof(counters)))
 		return false;
 
+	if (since < pgtls_failure_stats_reset())
+		pg_atomic_write_u64(&shared->stats_reset, (uint64) since);
 	for (int i = 0; i < header.counters; i++)
 	{
 		Counter    *counter = counter_number(i);
@@ -526,7 +540,7 @@ make_row(Row *row, const Failure *failure)
 		pgtls_row_time(row, failure->not_before);
 		pgtls_row_time(row, failure->not_after);
 	}
-	pgtls_row_time(row, pgtls_inventory_stats_reset());
+	pgtls_row_time(row, pgtls_failure_stats_reset());
 }
 
 /*
@@ -578,7 +592,7 @@ store_counter(ReturnSetInfo *rsinfo, const char *result, const char *reason,
 		pgtls_row_time(&row, last_time);
 	else
 		pgtls_row_null(&row);
-	pgtls_row_time(&row, pgtls_inventory_stats_reset());
+	pgtls_row_time(&row, pgtls_failure_stats_reset());
 	pgtls_row_store(&row, rsinfo);
 }
 
@@ -608,22 +622,14 @@ reset_counter(Counter *counter)
 	pg_atomic_write_u64(&counter->last_time, 0);
 }
 
-/*
- * pg_stat_tls_reset() returns void
- *
- * Raises an error without preloading.
- */
-Datum
-pg_stat_tls_reset_1_0(PG_FUNCTION_ARGS)
+void
+pgtls_failure_reset(void)
 {
-	pgtls_preload_require();
 	reset_counter(&shared->accepted);
 	for (int i = 0; i < REASON_COUNT; i++)
 		reset_counter(&shared->failed[i]);
 	pg_atomic_write_u64(&shared->first_ticket,
 						pg_atomic_read_u64(&shared->tickets));
+	pg_atomic_write_u64(&shared->stats_reset, (uint64) GetCurrentTimestamp());
 	note_change();
-	pgtls_inventory_reset();
-	pgtls_wake_to_save();
-	PG_RETURN_VOID();
 }

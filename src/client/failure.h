@@ -17,6 +17,9 @@ extern void pgtls_failure_define_settings(void);
 extern Size pgtls_failure_shmem_size(void);
 extern void pgtls_failure_shmem_init(void *area, bool found);
 
+extern TimestampTz pgtls_failure_stats_reset(void);
+extern void pgtls_failure_reset(void);
+
 extern uint64 pgtls_failure_changes(void);
 extern void pgtls_failure_save(Stream *stream);
 extern bool pgtls_failure_load(Stream *stream);

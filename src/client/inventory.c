@@ -20,7 +20,6 @@
 
 #include "common/hashfn.h"
 #include "miscadmin.h"
-#include "port/atomics.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/guc.h"
@@ -31,6 +30,8 @@
 #include "base/row.h"
 #include "base/stream.h"
 #include "base/text.h"
+#include "base/wake.h"
+#include "client/failure.h"
 #include "client/inventory.h"
 
 /* An address without port; family 0 for none. */
@@ -120,12 +121,10 @@ static int	max_certificates;	/* pg_tls.max_certificates */
 static Table *clients = NULL;	/* NULL without preloading */
 static Table *certificates = NULL;
 
-/* When counting began, here and in failure.c; a TimestampTz. */
-static pg_atomic_uint64 *stats_reset = NULL;
-
 PG_FUNCTION_INFO_V1(pg_stat_tls_clients_1_0);
 PG_FUNCTION_INFO_V1(pg_stat_tls_client_certificates_1_0);
 PG_FUNCTION_INFO_V1(pg_stat_tls_info_1_0);
+PG_FUNCTION_INFO_V1(pg_stat_tls_reset_1_0);
 
 void
 pgtls_inventory_define_settings(void)
@@ -390,24 +389,19 @@ scan_next(TableScan *scan, void *copy)
 Size
 pgtls_inventory_shmem_size(void)
 {
-	Size		result = MAXALIGN(sizeof(pg_atomic_uint64));
-
-	result = add_size(result,
-					  MAXALIGN(table_size(max_clients, sizeof(Client))));
-	return add_size(result, table_size(max_certificates, sizeof(Certificate)));
+	return add_size(MAXALIGN(table_size(max_clients, sizeof(Client))),
+					table_size(max_certificates, sizeof(Certificate)));
 }
 
 void
 pgtls_inventory_shmem_init(void *area, bool found)
 {
-	stats_reset = area;
-	clients = (Table *) ((char *) area + MAXALIGN(sizeof(pg_atomic_uint64)));
+	clients = area;
 	certificates =
-		(Table *) ((char *) clients +
+		(Table *) ((char *) area +
 				   MAXALIGN(table_size(max_clients, sizeof(Client))));
 	if (found)
 		return;
-	pg_atomic_init_u64(stats_reset, (uint64) GetCurrentTimestamp());
 	init_table(clients, max_clients, sizeof(ClientKey), sizeof(Client),
 			   PGTLS_LOCK_CLIENTS);
 	init_table(certificates, max_certificates, sizeof(CertificateKey),
@@ -523,8 +517,8 @@ pgtls_inventory_note(const InventorySession *session)
 	}
 }
 
-void
-pgtls_inventory_reset(void)
+static void
+reset_tables(void)
 {
 	Table	   *const tables[] = {clients, certificates};
 
@@ -536,14 +530,6 @@ pgtls_inventory_reset(void)
 		tables[i]->changes++;
 		LWLockRelease(tables[i]->lock);
 	}
-	pg_atomic_write_u64(stats_reset, (uint64) GetCurrentTimestamp());
-}
-
-/* When counting began: at the last reset, or the first start. */
-TimestampTz
-pgtls_inventory_stats_reset(void)
-{
-	return (TimestampTz) pg_atomic_read_u64(stats_reset);
 }
 
 /* How many entries of a table had to make room. */
@@ -560,8 +546,8 @@ count_evictions(Table *table)
 
 
 /* ----------------------------------------------------------------
- *		Save file: when counting began; and for each table, the size of an
- *		entry, the evictions, and the entries from the newest on
+ *		Save file: for each table, the size of an entry, the evictions, and the
+ *		entries from the newest on
  * ----------------------------------------------------------------
  */
 
@@ -594,11 +580,9 @@ save_table(Table *table, void *copy, Stream *stream)
 void
 pgtls_inventory_save(Stream *stream)
 {
-	TimestampTz since = pgtls_inventory_stats_reset();
 	Client		client;
 	Certificate cert;
 
-	pgtls_stream_put(stream, &since, sizeof(since));
 	save_table(clients, &client, stream);
 	save_table(certificates, &cert, stream);
 }
@@ -660,12 +644,6 @@ pgtls_inventory_load(Stream *stream)
 {
 	Client		client;
 	Certificate cert;
-	TimestampTz since;
-
-	if (!pgtls_stream_get(stream, &since, sizeof(since)))
-		return false;
-	if (since < pgtls_inventory_stats_reset())
-		pg_atomic_write_u64(stats_reset, (uint64) since);
 
 	return load_table(clients, &client, offsetof(Client, seen), stream) &&
 		load_table(certificates, &cert, offsetof(Certificate, seen), stream);
@@ -732,7 +710,7 @@ pg_stat_tls_clients_1_0(PG_FUNCTION_ARGS)
 		add_text(&row, client.key.cipher);
 		add_text(&row, client.key.key_exchange);
 		add_seen_columns(&row, &client.seen);
-		pgtls_row_time(&row, pgtls_inventory_stats_reset());
+		pgtls_row_time(&row, pgtls_failure_stats_reset());
 		pgtls_row_store(&row, rsinfo);
 		MemoryContextReset(context);
 	}
@@ -773,7 +751,7 @@ pg_stat_tls_client_certificates_1_0(PG_FUNCTION_ARGS)
 		pgtls_row_time(&row, cert.not_after);
 		add_seen_columns(&row, &cert.seen);
 		add_address(&row, &cert.last_addr);
-		pgtls_row_time(&row, pgtls_inventory_stats_reset());
+		pgtls_row_time(&row, pgtls_failure_stats_reset());
 		pgtls_row_store(&row, rsinfo);
 		MemoryContextReset(context);
 	}
@@ -795,6 +773,21 @@ pg_stat_tls_info_1_0(PG_FUNCTION_ARGS)
 	pgtls_row_begin(&row);
 	pgtls_row_bigint(&row, count_evictions(clients));
 	pgtls_row_bigint(&row, count_evictions(certificates));
-	pgtls_row_time(&row, pgtls_inventory_stats_reset());
+	pgtls_row_time(&row, pgtls_failure_stats_reset());
 	PG_RETURN_DATUM(pgtls_row_return(&row, fcinfo));
+}
+
+/*
+ * pg_stat_tls_reset() returns void
+ *
+ * Resets what failure.c counts, too.  Raises an error without preloading.
+ */
+Datum
+pg_stat_tls_reset_1_0(PG_FUNCTION_ARGS)
+{
+	pgtls_preload_require();
+	pgtls_failure_reset();
+	reset_tables();
+	pgtls_wake_to_save();
+	PG_RETURN_VOID();
 }

@@ -40,8 +40,6 @@ extern void pgtls_inventory_define_settings(void);
 extern Size pgtls_inventory_shmem_size(void);
 extern void pgtls_inventory_shmem_init(void *area, bool found);
 extern void pgtls_inventory_note(const InventorySession *session);
-extern void pgtls_inventory_reset(void);
-extern TimestampTz pgtls_inventory_stats_reset(void);
 extern uint64 pgtls_inventory_changes(void);
 extern void pgtls_inventory_save(Stream *stream);
 extern bool pgtls_inventory_load(Stream *stream);
