@@ -75,9 +75,13 @@ adapt_to_sni(void)
 static void
 log_message(ErrorData *edata)
 {
-	pgtls_failure_note_message(edata);
-	pgtls_session_explain_end(edata);
-	pgtls_load_note_message(edata);
+	if (MyProcPid == PostmasterPid)
+		pgtls_load_note_message(edata);
+	else
+	{
+		pgtls_failure_note_message(edata);
+		pgtls_session_explain_end(edata);
+	}
 	if (prev_emit_log)
 		prev_emit_log(edata);
 	if (MyProcPid == PostmasterPid)

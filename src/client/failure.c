@@ -319,7 +319,7 @@ pgtls_failure_note_message(const ErrorData *edata)
 	FailureReason reason;
 
 	if (shared != NULL && MyProcPort != NULL && ClientAuthInProgress &&
-		MyProcPid != PostmasterPid && edata->message != NULL &&
+		edata->message != NULL &&
 		pgtls_reason_of_message(edata, &reason) && current.error[0] == '\0')
 	{
 		if (!published)

@@ -319,8 +319,6 @@ pgtls_load_begins(SSL_CTX *context, bool isServerStart)
 void
 pgtls_load_note_message(const ErrorData *edata)
 {
-	if (MyProcPid != PostmasterPid)
-		return;
 	if (state.pending != 0 && edata->elevel >= LOG && edata->message != NULL)
 	{
 		char	   *error = history[pgtls_history_index(state.pending)].error;
