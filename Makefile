@@ -22,6 +22,7 @@ OBJS = \
 	src/client/reason.o \
 	src/client/session.o \
 	src/client/slot.o \
+	src/client/table.o \
 	src/client/verifier.o \
 	src/server/crlchange.o \
 	src/server/crldir.o \

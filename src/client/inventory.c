@@ -18,7 +18,6 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
@@ -33,6 +32,7 @@
 #include "base/wake.h"
 #include "client/failure.h"
 #include "client/inventory.h"
+#include "client/table.h"
 
 /* An address without port; family 0 for none. */
 typedef struct Address
@@ -86,34 +86,6 @@ typedef struct Certificate
 	char		san[512];
 } Certificate;
 
-/*
- * Table: entries of one size, found by a hash of their keys, and linked from
- * the one seen last to the one seen longest ago.  Numbers of entries are used
- * in place of pointers; NONE ends a list.
- */
-#define NONE	(-1)
-
-typedef struct Link
-{
-	int32		next_in_bucket;
-	int32		newer;
-	int32		older;
-	int64		made;			/* which of all entries of the table it is */
-} Link;
-
-typedef struct Table
-{
-	LWLock	   *lock;
-	int32		size;			/* entries and buckets that there are */
-	int32		used;			/* entries used; those come first */
-	int32		newest;
-	int32		oldest;
-	int64		evictions;
-	int64		made;			/* entries, since the server's start */
-	uint64		changes;		/* likewise, but for those by loading */
-	Size		key_size;		/* the key comes first in an entry */
-	Size		entry_size;
-} Table;
 
 static int	max_clients;		/* pg_tls.max_clients */
 static int	max_certificates;	/* pg_tls.max_certificates */
@@ -153,235 +125,6 @@ pgtls_inventory_define_settings(void)
 
 
 /* ----------------------------------------------------------------
- *		Tables
- * ----------------------------------------------------------------
- */
-
-static Size
-table_size(int size, Size entry_size)
-{
-	Size		result = MAXALIGN(sizeof(Table));
-
-	result = add_size(result, MAXALIGN(mul_size(size, sizeof(int32))));
-	result = add_size(result, MAXALIGN(mul_size(size, sizeof(Link))));
-	return add_size(result, mul_size(size, MAXALIGN(entry_size)));
-}
-
-static int32 *
-bucket(Table *table, uint32 hash)
-{
-	int32	   *buckets = (int32 *) ((char *) table + MAXALIGN(sizeof(Table)));
-
-	return &buckets[hash % table->size];
-}
-
-static Link *
-link_of(Table *table, int32 number)
-{
-	char	   *links = (char *) table + MAXALIGN(sizeof(Table)) +
-		MAXALIGN(table->size * sizeof(int32));
-
-	return (Link *) links + number;
-}
-
-static void *
-entry(Table *table, int32 number)
-{
-	char	   *entries = (char *) table + MAXALIGN(sizeof(Table)) +
-		MAXALIGN(table->size * sizeof(int32)) +
-		MAXALIGN(table->size * sizeof(Link));
-
-	return entries + number * MAXALIGN(table->entry_size);
-}
-
-static void
-empty_table(Table *table)
-{
-	table->used = 0;
-	table->newest = table->oldest = NONE;
-	for (int32 i = 0; i < table->size; i++)
-		*bucket(table, i) = NONE;
-}
-
-static void
-init_table(Table *table, int size, Size key_size, Size entry_size,
-		   PgTlsLock lock)
-{
-	memset(table, 0, table_size(size, entry_size));
-	table->lock = pgtls_preload_lock(lock);
-	table->size = size;
-	table->key_size = key_size;
-	table->entry_size = entry_size;
-	empty_table(table);
-}
-
-static uint32
-hash_key(Table *table, const void *key)
-{
-	return hash_bytes(key, (int) table->key_size);
-}
-
-static void
-unlink_entry(Table *table, int32 number)
-{
-	Link	   *link = link_of(table, number);
-
-	if (link->newer != NONE)
-		link_of(table, link->newer)->older = link->older;
-	else
-		table->newest = link->older;
-	if (link->older != NONE)
-		link_of(table, link->older)->newer = link->newer;
-	else
-		table->oldest = link->newer;
-}
-
-static void
-make_newest(Table *table, int32 number)
-{
-	Link	   *link = link_of(table, number);
-
-	link->newer = NONE;
-	link->older = table->newest;
-	if (table->newest != NONE)
-		link_of(table, table->newest)->newer = number;
-	else
-		table->oldest = number;
-	table->newest = number;
-}
-
-static void
-make_oldest(Table *table, int32 number)
-{
-	Link	   *link = link_of(table, number);
-
-	link->newer = table->oldest;
-	link->older = NONE;
-	if (table->oldest != NONE)
-		link_of(table, table->oldest)->older = number;
-	else
-		table->newest = number;
-	table->oldest = number;
-}
-
-/* Take the entry seen longest ago out of the table. */
-static int32
-evict(Table *table)
-{
-	int32		number = table->oldest;
-	int32	   *from = bucket(table, hash_key(table, entry(table, number)));
-
-	unlink_entry(table, number);
-	while (*from != number)
-		from = &link_of(table, *from)->next_in_bucket;
-	*from = link_of(table, number)->next_in_bucket;
-	table->evictions++;
-	return number;
-}
-
-/* The number of the entry of a key, NONE if there is none. */
-static int32
-look_up(Table *table, const void *key)
-{
-	int32		number = *bucket(table, hash_key(table, key));
-
-	while (number != NONE &&
-		   memcmp(entry(table, number), key, table->key_size) != 0)
-		number = link_of(table, number)->next_in_bucket;
-	return number;
-}
-
-/* Have a new entry found by its key. */
-static void
-put_in_bucket(Table *table, int32 number)
-{
-	int32	   *first = bucket(table, hash_key(table, entry(table, number)));
-
-	link_of(table, number)->made = ++table->made;
-	link_of(table, number)->next_in_bucket = *first;
-	*first = number;
-}
-
-/*
- * Find the entry of a key, or make one, zero but for its key; it becomes the
- * newest.  The caller holds the lock exclusively.
- */
-static void *
-find_entry(Table *table, const void *key, bool *found)
-{
-	int32		number = look_up(table, key);
-
-	*found = number != NONE;
-	if (*found)
-		unlink_entry(table, number);
-	else
-	{
-		number = table->used < table->size ? table->used++ : evict(table);
-		memset(entry(table, number), 0, table->entry_size);
-		memcpy(entry(table, number), key, table->key_size);
-		put_in_bucket(table, number);
-	}
-	make_newest(table, number);
-	return entry(table, number);
-}
-
-/*
- * TableScan: all entries that a table has at one moment, the newest first,
- * each as it is when the scan comes to it.  Those that were made later, or
- * have made room by then, are left out; so no key comes twice.
- *
- * It takes memory for one entry, and for the numbers of all.
- */
-typedef struct TableScan
-{
-	Table	   *table;
-	int32	   *numbers;
-	int32		count;
-	int32		next;
-	int64		made;
-} TableScan;
-
-static void
-begin_scan(TableScan *scan, Table *table)
-{
-	scan->table = table;
-	scan->numbers = palloc(table->size * sizeof(int32));
-	scan->count = scan->next = 0;
-	LWLockAcquire(table->lock, LW_SHARED);
-	for (int32 number = table->newest; number != NONE;
-		 number = link_of(table, number)->older)
-		scan->numbers[scan->count++] = number;
-	scan->made = table->made;
-	LWLockRelease(table->lock);
-}
-
-/* Copy the next entry; false if there is none, and the scan is over. */
-static bool
-scan_next(TableScan *scan, void *copy)
-{
-	Table	   *table = scan->table;
-	bool		found = false;
-
-	CHECK_FOR_INTERRUPTS();
-	while (!found && scan->next < scan->count)
-	{
-		int32		number = scan->numbers[scan->next++];
-
-		LWLockAcquire(table->lock, LW_SHARED);
-		if (number < table->used && link_of(table, number)->made <= scan->made)
-		{
-			memcpy(copy, entry(table, number), table->entry_size);
-			found = true;
-		}
-		LWLockRelease(table->lock);
-	}
-	if (!found)
-		pfree(scan->numbers);
-	return found;
-}
-
-
-/* ----------------------------------------------------------------
  *		Shared memory
  * ----------------------------------------------------------------
  */
@@ -389,8 +132,8 @@ scan_next(TableScan *scan, void *copy)
 Size
 pgtls_inventory_shmem_size(void)
 {
-	return add_size(MAXALIGN(table_size(max_clients, sizeof(Client))),
-					table_size(max_certificates, sizeof(Certificate)));
+	return add_size(MAXALIGN(pgtls_table_size(max_clients, sizeof(Client))),
+					pgtls_table_size(max_certificates, sizeof(Certificate)));
 }
 
 void
@@ -399,12 +142,12 @@ pgtls_inventory_shmem_init(void *area, bool found)
 	clients = area;
 	certificates =
 		(Table *) ((char *) area +
-				   MAXALIGN(table_size(max_clients, sizeof(Client))));
+				   MAXALIGN(pgtls_table_size(max_clients, sizeof(Client))));
 	if (found)
 		return;
-	init_table(clients, max_clients, sizeof(ClientKey), sizeof(Client),
+	pgtls_table_init(clients, max_clients, sizeof(ClientKey), sizeof(Client),
 			   PGTLS_LOCK_CLIENTS);
-	init_table(certificates, max_certificates, sizeof(CertificateKey),
+	pgtls_table_init(certificates, max_certificates, sizeof(CertificateKey),
 			   sizeof(Certificate), PGTLS_LOCK_CERTIFICATES);
 }
 
@@ -478,7 +221,7 @@ pgtls_inventory_note(const InventorySession *session)
 
 	LWLockAcquire(clients->lock, LW_EXCLUSIVE);
 	{
-		Client	   *entry = find_entry(clients, &client.key, &found);
+		Client	   *entry = pgtls_table_find(clients, &client.key, &found);
 
 		add_seen(&entry->seen, found, &now);
 		clients->changes++;
@@ -505,7 +248,7 @@ pgtls_inventory_note(const InventorySession *session)
 
 		LWLockAcquire(certificates->lock, LW_EXCLUSIVE);
 		{
-			Certificate *entry = find_entry(certificates, &cert.key, &found);
+			Certificate *entry = pgtls_table_find(certificates, &cert.key, &found);
 			Seen		seen = entry->seen;
 
 			add_seen(&seen, found, &now);
@@ -520,28 +263,8 @@ pgtls_inventory_note(const InventorySession *session)
 static void
 reset_tables(void)
 {
-	Table	   *const tables[] = {clients, certificates};
-
-	for (int i = 0; i < (int) lengthof(tables); i++)
-	{
-		LWLockAcquire(tables[i]->lock, LW_EXCLUSIVE);
-		empty_table(tables[i]);
-		tables[i]->evictions = 0;
-		tables[i]->changes++;
-		LWLockRelease(tables[i]->lock);
-	}
-}
-
-/* How many entries of a table had to make room. */
-static int64
-count_evictions(Table *table)
-{
-	int64		result;
-
-	LWLockAcquire(table->lock, LW_SHARED);
-	result = table->evictions;
-	LWLockRelease(table->lock);
-	return result;
+	pgtls_table_reset(clients);
+	pgtls_table_reset(certificates);
 }
 
 
@@ -551,28 +274,18 @@ count_evictions(Table *table)
  * ----------------------------------------------------------------
  */
 
-static uint64
-count_changes(Table *table)
-{
-	uint64		changes;
-
-	LWLockAcquire(table->lock, LW_SHARED);
-	changes = table->changes;
-	LWLockRelease(table->lock);
-	return changes;
-}
 
 static void
 save_table(Table *table, void *copy, Stream *stream)
 {
 	int32		size = (int32) table->entry_size;
-	int64		evictions = count_evictions(table);
+	int64		evictions = pgtls_table_evictions(table);
 	TableScan	scan;
 
 	pgtls_stream_put(stream, &size, sizeof(size));
 	pgtls_stream_put(stream, &evictions, sizeof(evictions));
-	begin_scan(&scan, table);
-	while (scan_next(&scan, copy))
+	pgtls_table_begin_scan(&scan, table);
+	while (pgtls_table_scan_next(&scan, copy))
 		pgtls_stream_put_record(stream, copy, size);
 	pgtls_stream_end_records(stream);
 }
@@ -591,29 +304,21 @@ pgtls_inventory_save(Stream *stream)
 uint64
 pgtls_inventory_changes(void)
 {
-	return count_changes(clients) + count_changes(certificates);
+	return pgtls_table_changes(clients) + pgtls_table_changes(certificates);
 }
 
 /* Add an entry that was saved. */
 static void
 load_entry(Table *table, const void *saved, Size seen_offset)
 {
-	int32		number;
+	char	   *entry;
+	bool		found;
 
 	LWLockAcquire(table->lock, LW_EXCLUSIVE);
-	number = look_up(table, saved);
-	if (number != NONE)
-		add_seen((Seen *) ((char *) entry(table, number) + seen_offset), true,
+	entry = pgtls_table_load(table, saved, &found);
+	if (found)
+		add_seen((Seen *) (entry + seen_offset), true,
 				 (const Seen *) ((const char *) saved + seen_offset));
-	else if (table->used < table->size)
-	{
-		number = table->used++;
-		memcpy(entry(table, number), saved, table->entry_size);
-		put_in_bucket(table, number);
-		make_oldest(table, number);
-	}
-	else
-		table->evictions++;
 	LWLockRelease(table->lock);
 }
 
@@ -696,9 +401,9 @@ pg_stat_tls_clients_1_0(PG_FUNCTION_ARGS)
 
 	pgtls_preload_require();
 	InitMaterializedSRF(fcinfo, 0);
-	begin_scan(&scan, clients);
+	pgtls_table_begin_scan(&scan, clients);
 	context = pgtls_row_begin_rows();
-	while (scan_next(&scan, &client))
+	while (pgtls_table_scan_next(&scan, &client))
 	{
 		Row			row;
 
@@ -733,9 +438,9 @@ pg_stat_tls_client_certificates_1_0(PG_FUNCTION_ARGS)
 
 	pgtls_preload_require();
 	InitMaterializedSRF(fcinfo, 0);
-	begin_scan(&scan, certificates);
+	pgtls_table_begin_scan(&scan, certificates);
 	context = pgtls_row_begin_rows();
-	while (scan_next(&scan, &cert))
+	while (pgtls_table_scan_next(&scan, &cert))
 	{
 		Row			row;
 
@@ -771,8 +476,8 @@ pg_stat_tls_info_1_0(PG_FUNCTION_ARGS)
 
 	pgtls_preload_require();
 	pgtls_row_begin(&row);
-	pgtls_row_bigint(&row, count_evictions(clients));
-	pgtls_row_bigint(&row, count_evictions(certificates));
+	pgtls_row_bigint(&row, pgtls_table_evictions(clients));
+	pgtls_row_bigint(&row, pgtls_table_evictions(certificates));
 	pgtls_row_time(&row, pgtls_failure_stats_reset());
 	PG_RETURN_DATUM(pgtls_row_return(&row, fcinfo));
 }
