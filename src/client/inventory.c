@@ -248,7 +248,8 @@ pgtls_inventory_note(const InventorySession *session)
 
 		LWLockAcquire(certificates->lock, LW_EXCLUSIVE);
 		{
-			Certificate *entry = pgtls_table_find(certificates, &cert.key, &found);
+			Certificate *entry =
+				pgtls_table_find(certificates, &cert.key, &found);
 			Seen		seen = entry->seen;
 
 			add_seen(&seen, found, &now);

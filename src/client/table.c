@@ -72,7 +72,7 @@ empty_table(Table *table)
 
 void
 pgtls_table_init(Table *table, int size, Size key_size, Size entry_size,
-		   PgTlsLock lock)
+				 PgTlsLock lock)
 {
 	memset(table, 0, pgtls_table_size(size, entry_size));
 	table->lock = pgtls_preload_lock(lock);
@@ -193,8 +193,8 @@ pgtls_table_find(Table *table, const void *key, bool *found)
 }
 
 /*
- * Find the entry of one that was saved, or make it, as the one seen longest ago;
- * NULL if there is no room.  The caller holds the lock exclusively.
+ * Find the entry of one that was saved, or make it, as the one seen longest
+ * ago; NULL if there is no room.  The caller holds the lock exclusively.
  */
 void *
 pgtls_table_load(Table *table, const void *saved, bool *found)
