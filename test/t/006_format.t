@@ -36,7 +36,7 @@ is($rc, 0, 'the layout of all files') or diag $out;
 is($out, '', 'nothing to tell');
 
 # What only tests need is in a changed copy (TlsBuild.pm).
-$out = `grep -rnE '^[[:space:]]*#[[:space:]]*(if|elif|define).*TEST' $src/src`;
+$out = `grep -rniE '^[[:space:]]*#.*(PGTLS_TEST|[^a-z]tests? )' $src/src --include=*.[ch]`;
 is($out, '', 'the sources know nothing of tests');
 
 # A file as it should be, and ways to spoil it.
