@@ -409,6 +409,7 @@ take_row(Row *row, void *arg)
 			lappend(caller->result->warnings, pgtls_row_get_text(row, 1));
 	else
 	{
+		MemoryContext context = pgtls_row_begin_rows();
 		Row			session;
 
 		pgtls_row_begin(&session);
@@ -416,6 +417,7 @@ take_row(Row *row, void *arg)
 			pgtls_row_copy(&session, row, i);
 		pgtls_row_convert(&session);
 		pgtls_row_store(&session, caller->rsinfo);
+		pgtls_row_end_rows(context);
 	}
 }
 

@@ -117,11 +117,12 @@ main(int argc, char **argv)
 	memcpy(header, take(HEADER_SIZE), HEADER_SIZE);
 	fwrite(header, 1, HEADER_SIZE, out);
 
-	/* failures, after their counters: the process ID differs */
+	/* failures, after a time and counters: the process ID differs */
 	{
 		int32_t		counters = take_int();
 
 		size = take_int();
+		put(take(8), 8);
 		put(take(16 * (size_t) counters), 16 * (size_t) counters);
 		multiply(size, n, 8, 0);
 	}

@@ -45,7 +45,8 @@ is($admin->query('SELECT count(*), count(DISTINCT issuer_dn) FROM pg_tls_crls'),
 is($admin->query('SELECT count(*) - count(DISTINCT c) FROM pg_tls_certificates c'), 0, 'nor does a certificate');
 
 # Dry runs, with files as they are, and with what is wrong in either kind of file.
-is($admin->query('SELECT ok, error, warnings FROM pg_tls_check()'), 't||{}', 'a dry run');
+is($admin->query('SELECT ok, error, count(*) - count(DISTINCT w) FROM pg_tls_check(), unnest(warnings) w GROUP BY ok, error'),
+	't||0', 'a dry run warns of nothing twice');
 $c->append_conf('no_such_thing = 1');
 my ($ok, $warnings) = split /\|/, $admin->query(q{SELECT ok, array_to_string(warnings, '; ') FROM pg_tls_check()});
 is(scalar(() = ($warnings // '') =~ /no_such_thing/g), 1, 'what is wrong with the configuration is told once') or diag $warnings;
