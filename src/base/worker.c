@@ -54,9 +54,11 @@ typedef uint32 RowLength;
 /* Set by a signal's handler: nobody wants to know any more; leave the rest. */
 volatile sig_atomic_t pgtls_worker_stop = false;
 
+/* This process waits for a command that it has started. */
+volatile sig_atomic_t pgtls_worker_in_command = false;
+
 /* State of a worker that answers. */
 int			pgtls_worker_exit_code = 0;
-volatile sig_atomic_t pgtls_worker_in_command = false;	/* it waits for one */
 static shm_mq_handle *out_queue = NULL;
 static StringInfoData out_message;
 
@@ -97,25 +99,6 @@ pgtls_worker_catch(int signo, void (*handler) (int signo))
 	sigemptyset(&action.sa_mask);
 	(void) sigaction(signo, &action, NULL);
 }
-
-/*
- * Begin a worker that "stop" ends, a handler of signals: when it is told to
- * end, and when it takes too long.
- */
-void
-pgtls_worker_begin_limited(void (*stop) (int signo))
-{
-	pgtls_worker_catch(SIGTERM, stop);
-	pgtls_worker_catch(SIGALRM, stop);
-	(void) alarm(WORKER_LIMIT / USECS_PER_SEC);
-	BackgroundWorkerUnblockSignals();
-}
-
-
-/* ----------------------------------------------------------------
- *		A worker that answers
- * ----------------------------------------------------------------
- */
 
 /*
  * Kill the commands that this process has started, as far as the kernel tells
@@ -188,8 +171,9 @@ pgtls_worker_end_commands(void)
 }
 
 /*
- * SIGTERM: nobody wants to know any more.  The worker may be waiting for a
- * command.
+ * SIGTERM, or SIGALRM: nobody wants to know any more, or the worker takes too
+ * long.  It may be waiting for a command, which is told to end; or for a file,
+ * which the signal gets it out of.  Others follow, for other files.
  */
 void
 pgtls_worker_terminate(int signo)
@@ -201,9 +185,33 @@ pgtls_worker_terminate(int signo)
 		pgtls_worker_stop = true;
 		pgtls_worker_end_commands();
 	}
+	if (!pgtls_worker_in_command)
+		(void) alarm(1);
 	SetLatch(MyLatch);
 	errno = save_errno;
 }
+
+static void
+catch_signals(void)
+{
+	pgtls_worker_catch(SIGTERM, pgtls_worker_terminate);
+	pgtls_worker_catch(SIGALRM, pgtls_worker_terminate);
+}
+
+/* Begin a worker that is ended when it takes too long. */
+void
+pgtls_worker_begin_limited(void)
+{
+	catch_signals();
+	(void) alarm(WORKER_LIMIT / USECS_PER_SEC);
+	BackgroundWorkerUnblockSignals();
+}
+
+
+/* ----------------------------------------------------------------
+ *		A worker that answers
+ * ----------------------------------------------------------------
+ */
 
 /*
  * Begin to answer; the argument is that of the worker's main function.
@@ -215,7 +223,7 @@ pgtls_worker_begin(Datum arg)
 	dsm_segment *segment;
 	shm_mq	   *queue;
 
-	pgtls_worker_catch(SIGTERM, pgtls_worker_terminate);
+	catch_signals();
 	BackgroundWorkerUnblockSignals();
 	MemoryContextSwitchTo(TopMemoryContext);
 

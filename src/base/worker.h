@@ -53,14 +53,14 @@ extern void pgtls_worker_fill(BackgroundWorker *worker, const char *name,
 
 /* For any worker: set by a signal's handler, leave the rest. */
 extern volatile sig_atomic_t pgtls_worker_stop;
+extern volatile sig_atomic_t pgtls_worker_in_command;
 extern void pgtls_worker_catch(int signo, void (*handler) (int signo));
-extern void pgtls_worker_begin_limited(void (*stop) (int signo));
+extern void pgtls_worker_terminate(int signo);
+extern void pgtls_worker_end_commands(void);
+extern void pgtls_worker_begin_limited(void);
 
 /* For a worker that answers. */
 extern int	pgtls_worker_exit_code; /* then; 1 for to be started again */
-extern volatile sig_atomic_t pgtls_worker_in_command;
-extern void pgtls_worker_terminate(int signo);
-extern void pgtls_worker_end_commands(void);
 extern char pgtls_worker_begin(Datum arg);
 extern void pgtls_worker_check(void);
 extern void pgtls_worker_send(const Row *row);

@@ -15,9 +15,6 @@
 
 #include "postgres.h"
 
-#include <signal.h>
-#include <unistd.h>
-
 #include "port/atomics.h"
 #include "storage/ipc.h"
 #include "storage/pmsignal.h"
@@ -292,17 +289,6 @@ end_turn(int code, Datum arg)
 }
 
 /*
- * For signals.  Each gets the verifier out of one file that it waits for, and
- * has others follow.
- */
-void
-pgtls_verifier_stop(int signo)
-{
-	pgtls_worker_stop = true;
-	(void) alarm(1);
-}
-
-/*
  * Judge the sessions that are due, or all of them: when the clock has changed
  * something in the store since the last pass, or may have, as it is not known
  * when it does.
@@ -380,7 +366,7 @@ pgtls_verifier_run(void)
 void
 pgtls_verifier_main(Datum arg)
 {
-	pgtls_worker_begin_limited(pgtls_verifier_stop);
+	pgtls_worker_begin_limited();
 	if (shared != NULL)			/* else another library was preloaded */
 		pgtls_verifier_run();
 	proc_exit(0);

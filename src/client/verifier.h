@@ -22,7 +22,6 @@ extern bool pgtls_verifier_is_running(void);
 
 /* For who stands in for it. */
 extern void pgtls_verifier_run(void);
-extern void pgtls_verifier_stop(int signo);
 
 /* Main function of the worker. */
 extern PGDLLEXPORT void pgtls_verifier_main(Datum arg);

@@ -349,16 +349,11 @@ static void
 stand_in(StandIn role)
 {
 	pgtls_worker_exit_code = 1;
+	pgtls_worker_begin_limited();
 	if (role == STAND_IN_FOR_VERIFIER)
-	{
-		pgtls_worker_begin_limited(pgtls_verifier_stop);
 		pgtls_verifier_run();
-	}
 	else
-	{
-		pgtls_worker_begin_limited(pgtls_worker_terminate);
 		pgtls_watch_run(shared->watch_task, true);
-	}
 }
 
 /* Read the save file, unless that has been done, or it was reset since. */

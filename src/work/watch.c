@@ -707,7 +707,7 @@ pgtls_watch_run(int task, bool standing_in)
 void
 pgtls_watch_main(Datum arg)
 {
-	pgtls_worker_begin_limited(pgtls_worker_terminate);
+	pgtls_worker_begin_limited();
 	if (shared != NULL)			/* else another library was preloaded */
 		pgtls_watch_run(DatumGetInt32(arg), false);
 	proc_exit(0);

@@ -7,7 +7,7 @@ use File::Temp ();
 use Test::More;
 
 use TlsCluster;
-use TlsPKI;
+use TlsPKI qw(slurp spew);
 
 my $dir = File::Temp->newdir;
 my $pki = TlsPKI->default_set("$dir/pki");
@@ -110,6 +110,28 @@ foreach my $database (qw(utf8 sql_ascii euc_jp), TlsCluster->pg_version < 14 ? (
 my $name3 = (split /\n/, $names)[3];
 like($c->query(q{SELECT problem FROM pg_tls_findings WHERE code = 'client_certificate_shared'}, dbname => 'utf8', unix => 1),
 	qr/"\Q$name3\E"/, 'roles in a finding');
+
+# What workers answer, who have no database: names, lists, paths and messages.
+my $umlaut = "\xc3\xbc";
+$pki->cert('words', issuer => 'int', kind => 'server', subject => [ [ O => "B${umlaut}cher" ], [ CN => $greek ] ],
+	san => [ 'DNS:localhost', map { "otherName:1.2.3;FORMAT:UTF8,UTF8:$_" } "f${umlaut}r", $greek ]);
+spew($c->tls("k$umlaut.pem"), slurp($pki->chain('words')));
+spew($c->tls('server.key'), slurp($pki->key('words')));
+$c->set_conf({ ssl_cert_file => $c->tls("k$umlaut.pem") });
+$c->query('SELECT pg_tls_reload()', dbname => 'utf8', unix => 1);
+$c->set_conf({ ssl_ca_file => $c->tls("none$umlaut$greek.pem") });
+foreach my $database ('utf8', 'sql_ascii', 'euc_jp', TlsCluster->pg_version < 14 ? () : 'latin1')
+{
+	my $ask = sub { $c->query("SELECT $_[0]", dbname => $database, unix => 1, env => { PGCLIENTENCODING => $database eq 'sql_ascii' ? 'SQL_ASCII' : 'UTF8' }) };
+	my ($u, $g) = ($umlaut, $database eq 'latin1' ? escaped($greek) : $greek);
+
+	is($ask->(q{subject_dn, san[2], san[3], cardinality(san) FROM pg_tls_certificates WHERE setting = 'ssl_cert_file' AND position = 1}),
+		"/O=B${u}cher/CN=$g|otherName:1.2.3;UTF8:f${u}r|otherName:1.2.3;UTF8:$g|3", "$database: names and lists of workers");
+	like($ask->(q{path FROM pg_tls_files WHERE setting = 'ssl_cert_file'}), qr{/tls/k$u\.pem\z}, "$database: a path");
+	like($ask->('error FROM pg_tls_check()'), qr{/tls/none$u\Q$g\E\.pem}, "$database: a message");
+	like($ask->(q{problem FROM pg_tls_findings WHERE code = 'reload_would_fail'}), qr{/tls/none$u\Q$g\E\.pem}, "$database: a finding");
+}
+$c->set_conf({ ssl_ca_file => $c->tls('ca.crt') });
 
 $c->set_hba('local all all trust', 'hostssl all all all cert');
 $c->reload;
