@@ -146,9 +146,9 @@ pgtls_inventory_shmem_init(void *area, bool found)
 	if (found)
 		return;
 	pgtls_table_init(clients, max_clients, sizeof(ClientKey), sizeof(Client),
-			   PGTLS_LOCK_CLIENTS);
+					 PGTLS_LOCK_CLIENTS);
 	pgtls_table_init(certificates, max_certificates, sizeof(CertificateKey),
-			   sizeof(Certificate), PGTLS_LOCK_CERTIFICATES);
+					 sizeof(Certificate), PGTLS_LOCK_CERTIFICATES);
 }
 
 
