@@ -151,11 +151,10 @@ SKIP:
 			my $c = start($changes->[1], $variant, max_connections => 16);
 			my $torn = 0;
 
-			# By chance: most rounds see some.
-			foreach (1 .. 8)
+			# By chance: most rounds see some, and fewer do on a busy machine.
+			for (my $round = 0; !$torn && $round < 40; $round++)
 			{
 				$torn = (churn($c, 40, 1))[2];
-				last if $torn;
 			}
 			cmp_ok($torn, '>', 0, 'there are torn rows, and this test sees them');
 		};

@@ -123,13 +123,15 @@ $c->set_conf({ ssl_ca_file => $c->tls("none$umlaut$greek.pem") });
 foreach my $database ('utf8', 'sql_ascii', 'euc_jp', TlsCluster->pg_version < 14 ? () : 'latin1')
 {
 	my $ask = sub { $c->query("SELECT $_[0]", dbname => $database, unix => 1, env => { PGCLIENTENCODING => $database eq 'sql_ascii' ? 'SQL_ASCII' : 'UTF8' }) };
-	my ($u, $g) = ($umlaut, $database eq 'latin1' ? escaped($greek) : $greek);
+	# PostgreSQL 13 cannot tell what a character has no equivalent for
+	my $plain = $database eq 'euc_jp' && TlsCluster->pg_version < 14;
+	my ($u, $g) = ($plain ? escaped($umlaut) : $umlaut, $plain || $database eq 'latin1' ? escaped($greek) : $greek);
 
 	is($ask->(q{subject_dn, san[2], san[3], cardinality(san) FROM pg_tls_certificates WHERE setting = 'ssl_cert_file' AND position = 1}),
 		"/O=B${u}cher/CN=$g|otherName:1.2.3;UTF8:f${u}r|otherName:1.2.3;UTF8:$g|3", "$database: names and lists of workers");
-	like($ask->(q{path FROM pg_tls_files WHERE setting = 'ssl_cert_file'}), qr{/tls/k$u\.pem\z}, "$database: a path");
-	like($ask->('error FROM pg_tls_check()'), qr{/tls/none$u\Q$g\E\.pem}, "$database: a message");
-	like($ask->(q{problem FROM pg_tls_findings WHERE code = 'reload_would_fail'}), qr{/tls/none$u\Q$g\E\.pem}, "$database: a finding");
+	like($ask->(q{path FROM pg_tls_files WHERE setting = 'ssl_cert_file'}), qr{/tls/k\Q$u\E\.pem\z}, "$database: a path");
+	like($ask->('error FROM pg_tls_check()'), qr{/tls/none\Q$u$g\E\.pem}, "$database: a message");
+	like($ask->(q{problem FROM pg_tls_findings WHERE code = 'reload_would_fail'}), qr{/tls/none\Q$u$g\E\.pem}, "$database: a finding");
 }
 $c->set_conf({ ssl_ca_file => $c->tls('ca.crt') });
 
