@@ -107,7 +107,7 @@ my %changes = (
 		sub { s{^(?=/\* Write this backend's own slot)}{$copy_slowly}m && 2 == s{memcpy(\(info(?:->space)?, .*)\);}{copy_slowly$1, 1000);}g } ],
 	slow_judge => [ 'client/judge.c', sub { s{(?=\t\tnow = GetCurrentTimestamp\(\);\n\t\tlast = first \+ 1;)}{\t\tpg_usleep(300000L);\n} } ],
 	short_hours => [ 'work/watch.c', sub { s{\bUSECS_PER_HOUR\b}{USECS_PER_SEC}g } ],
-	unprotected => [ 'client/slot.c', sub { s{$is_whole}{(before | 1) != 0} } ],
+	unprotected => [ 'client/slot.c', sub { s{$is_whole}{((void) before, true)} } ],
 	files_twice => [ 'server/fileviews.c', sub { s{(?=\t\t\tanswer_files\(pgtls_inspect_files\(\)\);)}{
 			(void) pgtls_inspect_files();
 			fclose(fopen("asked_once", "w"));
