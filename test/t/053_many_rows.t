@@ -33,9 +33,9 @@ sub monitor { return $c->query('SELECT monitor_pid FROM pg_tls_status', unix => 
 
 # None of the tables has less than 20 MB of rows.
 my $limit = 12 * 1024;
-my @views = qw(pg_tls_handshake_failures pg_stat_tls_clients pg_stat_tls_client_certificates);
+my @views = qw(pg_stat_tls_failures pg_stat_tls_clients pg_stat_tls_client_certificates);
 my %order = (
-	pg_tls_handshake_failures => 'failure_time', pg_stat_tls_clients => 'last_seen', pg_stat_tls_client_certificates => 'last_seen');
+	pg_stat_tls_failures => 'failed_at', pg_stat_tls_clients => 'last_seen_at', pg_stat_tls_client_certificates => 'last_seen_at');
 
 $c->start;
 $c->query('CREATE EXTENSION pg_tls', unix => 1);
