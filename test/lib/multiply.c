@@ -126,11 +126,13 @@ main(int argc, char **argv)
 		put(take(16 * (size_t) counters), 16 * (size_t) counters);
 		multiply(size, n, 8, 0);
 	}
-	/* clients: the role; certificates: the fingerprint */
-	size = take_int();
-	multiply(size, n, 0, 1);
-	size = take_int();
-	multiply(size, n, 0, 0);
+	/* after a counter, clients: the role; certificates: the fingerprint */
+	for (int is_client = 1; is_client >= 0; is_client--)
+	{
+		size = take_int();
+		put(take(8), 8);
+		multiply(size, n, 0, is_client);
+	}
 
 	crc = ~crc;
 	memcpy(header + 4, &length, 4);

@@ -33,9 +33,9 @@ sub monitor { return $c->query('SELECT monitor_pid FROM pg_tls_status', unix => 
 
 # None of the tables has less than 20 MB of rows.
 my $limit = 12 * 1024;
-my @views = qw(pg_tls_handshake_failures pg_stat_tls_clients pg_stat_tls_client_certificates);
+my @views = qw(pg_stat_tls_failures pg_stat_tls_clients pg_stat_tls_client_certificates);
 my %order = (
-	pg_tls_handshake_failures => 'failure_time', pg_stat_tls_clients => 'last_seen', pg_stat_tls_client_certificates => 'last_seen');
+	pg_stat_tls_failures => 'failed_at', pg_stat_tls_clients => 'last_seen_at', pg_stat_tls_client_certificates => 'last_seen_at');
 
 $c->start;
 $c->query('CREATE EXTENSION pg_tls', unix => 1);
@@ -94,12 +94,27 @@ foreach my $view (@views)
 	cmp_ok($part, '<', 0.9 * $full, "$view: ... at once");
 }
 
+# Each new one takes the place of another, perhaps of one that was read already.
+subtest 'while others connect' => sub {
+	my $s = $c->session(unix => 1, timeout => 600);
+
+	foreach my $name (qw(bob carol longdn))
+	{
+		$s->send('SELECT count(*), count(DISTINCT (fingerprint, usename)) FROM pg_stat_tls_client_certificates');
+		is($c->query('SELECT 1', host => '127.0.0.1', cert => $name), 1, "$name connects");
+		my ($all, $different) = split /\|/, ($s->wait)[1];
+		is($different, $all, '... and no row comes twice');
+		cmp_ok($all, '>=', $N - 1, '... nor is missing, but for the oldest');
+		cmp_ok($all, '<=', $N, '... nor added');
+	}
+};
+
 subtest 'saving' => sub {
 	my $written = sub { return join ' ', (stat $file)[1, 9] };
 	my $old = $written->();
 	my $size = slurp("/proc/$m/status") =~ /^VmSize:\s*(\d+)/m ? $1 : die 'no VmSize';
 
-	$c->query('SELECT 1', host => '127.0.0.1', cert => 'bob');
+	$c->query('SELECT 1', host => '127.0.0.1', cert => 'utf8');
 	is(monitor(), $m, 'the monitor lives');
 	is(system('prlimit', '--pid', $m, '--as=' . 1024 * ($size + $limit)), 0, 'it can have little memory');
 	kill 'TERM', $m;    # it saves at its end
@@ -108,7 +123,7 @@ subtest 'saving' => sub {
 	unlike($c->log_text, qr/out of memory|invalid memory alloc/, 'with the memory that there is');
 	$c->stop('immediate');
 	$c->start;
-	ok($c->poll_query(q{SELECT count(*) FROM pg_stat_tls_client_certificates WHERE subject_dn LIKE '%bob%'}, '1', unix => 1),
+	ok($c->poll_query(q{SELECT count(*) FROM pg_stat_tls_client_certificates WHERE subject_dn LIKE '%alice%'}, '1', unix => 1),
 		'what was seen last is kept');
 	ok($c->poll_query("SELECT count(*) FROM $_", $N, unix => 1), "$_: $N rows") foreach @views;
 };
