@@ -331,7 +331,7 @@ COMMENT ON COLUMN pg_tls_status.verdicts_pending IS
 COMMENT ON COLUMN pg_tls_status.verdicts_pending_since IS
 'when the first of these verdicts was due; NULL for none';
 COMMENT ON COLUMN pg_tls_status.crl_signatures IS
-'CRLs of the load in force whose signatures were verified once for all (pg_tls.crl_signature_cache)';
+'CRLs of the load in force whose signatures were verified once for all (pg_tls.crl_signature_cache), which is done before the next process starts; NULL until then';
 COMMENT ON COLUMN pg_tls_status.chains_refused IS
 'sessions since the server started whose certificates found no room in pg_tls.chain_memory, so that they cannot be judged after a reload';
 COMMENT ON COLUMN pg_tls_status.chains_missing IS
@@ -664,7 +664,7 @@ CREATE VIEW pg_stat_tls_failures AS
     SELECT * FROM pg_stat_tls_failures();
 
 COMMENT ON VIEW pg_stat_tls_failures IS
-'the last handshakes and authentications that failed for TLS''s or a certificate''s sake, and why; pg_tls.failure_log_size says how many';
+'the last handshakes and authentications that failed because of TLS or a certificate, and why; pg_tls.failure_log_size says how many';
 COMMENT ON COLUMN pg_stat_tls_failures.failed_at IS
 'when it failed';
 COMMENT ON COLUMN pg_stat_tls_failures.pid IS
@@ -698,7 +698,7 @@ COMMENT ON COLUMN pg_stat_tls_failures.not_before IS
 COMMENT ON COLUMN pg_stat_tls_failures.not_after IS
 'end of its validity';
 COMMENT ON COLUMN pg_stat_tls_failures.stats_reset IS
-'when counting began: the last pg_stat_tls_reset(), or the first start with pg_tls';
+'when counting began: the last pg_stat_tls_reset(), or the start of a server that found nothing saved';
 
 CREATE FUNCTION pg_stat_tls_handshakes(
     OUT result text,
@@ -718,7 +718,7 @@ CREATE VIEW pg_stat_tls_handshakes AS
     SELECT * FROM pg_stat_tls_handshakes();
 
 COMMENT ON VIEW pg_stat_tls_handshakes IS
-'how many clients were accepted over TLS, and how many failed for TLS''s or a certificate''s sake, by reason';
+'how many clients were accepted over TLS, and how many failed because of TLS or a certificate, by reason';
 COMMENT ON COLUMN pg_stat_tls_handshakes.result IS
 'accepted (TLS established, and authenticated) or failed';
 COMMENT ON COLUMN pg_stat_tls_handshakes.reason IS
@@ -728,7 +728,7 @@ COMMENT ON COLUMN pg_stat_tls_handshakes.count IS
 COMMENT ON COLUMN pg_stat_tls_handshakes.last_at IS
 'when the last one was; NULL if there was none';
 COMMENT ON COLUMN pg_stat_tls_handshakes.stats_reset IS
-'when counting began: the last pg_stat_tls_reset(), or the first start with pg_tls';
+'when counting began: the last pg_stat_tls_reset(), or the start of a server that found nothing saved';
 
 CREATE FUNCTION pg_stat_tls_clients(
     OUT usename name,
@@ -773,7 +773,7 @@ COMMENT ON COLUMN pg_stat_tls_clients.first_seen_at IS
 COMMENT ON COLUMN pg_stat_tls_clients.last_seen_at IS
 'beginning of the last one';
 COMMENT ON COLUMN pg_stat_tls_clients.stats_reset IS
-'when counting began: the last pg_stat_tls_reset(), or the first start with pg_tls';
+'when counting began: the last pg_stat_tls_reset(), or the start of a server that found nothing saved';
 
 CREATE FUNCTION pg_stat_tls_client_certificates(
     OUT fingerprint text,
@@ -830,7 +830,7 @@ COMMENT ON COLUMN pg_stat_tls_client_certificates.last_seen_at IS
 COMMENT ON COLUMN pg_stat_tls_client_certificates.last_client_addr IS
 'address that the last one came from';
 COMMENT ON COLUMN pg_stat_tls_client_certificates.stats_reset IS
-'when counting began: the last pg_stat_tls_reset(), or the first start with pg_tls';
+'when counting began: the last pg_stat_tls_reset(), or the start of a server that found nothing saved';
 
 CREATE FUNCTION pg_stat_tls_info(
     OUT client_evictions bigint,
@@ -854,7 +854,7 @@ COMMENT ON COLUMN pg_stat_tls_info.client_evictions IS
 COMMENT ON COLUMN pg_stat_tls_info.certificate_evictions IS
 'rows of pg_stat_tls_client_certificates that had to make room, since stats_reset';
 COMMENT ON COLUMN pg_stat_tls_info.stats_reset IS
-'when counting began: the last pg_stat_tls_reset(), or the first start with pg_tls';
+'when counting began: the last pg_stat_tls_reset(), or the start of a server that found nothing saved';
 
 CREATE FUNCTION pg_stat_tls_reset()
 RETURNS void

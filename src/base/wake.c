@@ -116,9 +116,9 @@ pgtls_wake_wants_save(void)
 	return pg_atomic_read_u32(&shared->save_soon) != 0;
 }
 
-/* It will be, with all that is there by now. */
-void
+/* The same, and it will be, with all that is there by now. */
+bool
 pgtls_wake_claim_save(void)
 {
-	(void) pg_atomic_exchange_u32(&shared->save_soon, 0);
+	return pg_atomic_exchange_u32(&shared->save_soon, 0) != 0;
 }

@@ -21,6 +21,6 @@ extern void pgtls_wake_to_save(void);
 extern void pgtls_wake_set_monitor(int pid);
 extern void pgtls_wake_set_latch(int pgproc);
 extern bool pgtls_wake_wants_save(void);
-extern void pgtls_wake_claim_save(void);
+extern bool pgtls_wake_claim_save(void);
 
 #endif							/* PGTLS_WAKE_H */

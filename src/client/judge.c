@@ -36,7 +36,7 @@ compare_chains(const void *a, const void *b)
 }
 
 /*
- * Judge sessions that sent the same.  Where what they sent is not to be had,
+ * Judge sessions that sent the same.  Where what they sent was not kept,
  * or memory ran out, the verdict is not known.
  */
 static void

@@ -132,7 +132,7 @@ starts_with(const char *text, const char *beginning)
 
 /*
  * Sort a message of the server by its untranslated text; false if it is not
- * about a client that fails for TLS's or a certificate's sake.
+ * about a client that fails because of TLS or a certificate.
  */
 bool
 pgtls_reason_of_message(const ErrorData *edata, FailureReason *reason)

@@ -266,7 +266,7 @@ const FindingKind pgtls_codes[] = {
 		.code = "crl_not_yet_valid",
 		.severity = "critical",
 		.keeps_out = true,
-		.hint = "Check the clock, or use the CRL before it.",
+		.hint = "Check the clock, or use the previous CRL.",
 		.reference = "STIG V-233577"
 	},
 	[FINDING_CRL_BAD_SIGNATURE] = {

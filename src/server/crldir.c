@@ -589,7 +589,7 @@ pgtls_crldir_find(TlsFile *file)
 		}
 		else if (errno == ENOENT)
 			add_dir_problem(file, pgtls_item_absolute_path(name),
-							"does not exist, of which the server says nothing");
+							"does not exist, which the server does not report");
 		else
 		{
 			file->state = "unreadable";

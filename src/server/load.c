@@ -238,6 +238,10 @@ void
 pgtls_load_begins(SSL_CTX *context, bool isServerStart)
 {
 	LoadAttempt *attempt;
+	const LoadAttempt *last = state.attempts == 0 ? NULL :
+		&history[pgtls_history_index(state.attempts)];
+	uint32		last_request = last != NULL ? last->request : 0;
+	uint32		last_watch_request = last != NULL ? last->watch_request : 0;
 	uint32		request;
 	uint32		watch_request;
 
@@ -261,13 +265,9 @@ pgtls_load_begins(SSL_CTX *context, bool isServerStart)
 	attempt->duration = -1;
 	if (isServerStart)
 		attempt->trigger = TRIGGER_STARTUP;
-	else if (state.attempts > 1 &&
-			 watch_request != history[pgtls_history_index(state.attempts - 1)]
-			 .watch_request)
+	else if (watch_request != last_watch_request)
 		attempt->trigger = TRIGGER_WATCH;
-	else if (state.attempts > 1 &&
-			 request !=
-			 history[pgtls_history_index(state.attempts - 1)].request)
+	else if (request != last_request)
 		attempt->trigger = TRIGGER_FUNCTION;
 	else
 		attempt->trigger = TRIGGER_RELOAD;

@@ -379,8 +379,7 @@ look_at_save(bool reloading, long *timeout)
 		load_saved();
 	if (due)
 	{
-		pgtls_wake_claim_save();
-		pgtls_save_store(&shared->save);
+		pgtls_save_store(&shared->save, pgtls_wake_claim_save());
 	}
 	left = Max(shared->save.due - pgtls_uptime(), 0);
 	*timeout = Min(*timeout, left / 1000 + 1);
@@ -446,7 +445,7 @@ pgtls_monitor_main(Datum arg)
 		CHECK_FOR_INTERRUPTS();
 	}
 
-	pgtls_save_store(&shared->save);
+	pgtls_save_store(&shared->save, pgtls_wake_claim_save());
 
 	/* if the server does not stop, it has to come back: not with 0 */
 	proc_exit(1);

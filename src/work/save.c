@@ -169,9 +169,12 @@ pgtls_save_load(SaveState *state)
 	FreeFile(file);
 }
 
-/* Write the file anew if anything has changed.  Problems are logged. */
+/*
+ * Write the file anew if anything has changed; "reset" if that was a reset.
+ * Problems are logged.
+ */
 void
-pgtls_save_store(SaveState *state)
+pgtls_save_store(SaveState *state, bool reset)
 {
 	uint64		changes = count_changes();	/* before they are copied */
 	struct stat st;
@@ -180,6 +183,8 @@ pgtls_save_store(SaveState *state)
 	FILE	   *file;
 
 	state->due = pgtls_uptime() + SAVE_INTERVAL;
+	if (!save && reset)
+		unlink(SAVE_FILE);		/* what was reset is not to come back */
 	if (!save || !state->loaded ||
 		(state->stored && state->stored_changes == changes &&
 		 stat(SAVE_FILE, &st) == 0))

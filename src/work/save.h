@@ -21,6 +21,6 @@ extern void pgtls_save_define_settings(void);
 
 /* For the monitor alone. */
 extern void pgtls_save_load(SaveState *state);
-extern void pgtls_save_store(SaveState *state);
+extern void pgtls_save_store(SaveState *state, bool reset);
 
 #endif							/* PGTLS_SAVE_H */

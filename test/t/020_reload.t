@@ -385,4 +385,13 @@ subtest 'passphrase command' => sub {
 	$c->stop;
 };
 
+subtest 'the first load is asked for by the function' => sub {
+	repair();
+	$c->set_conf({ ssl => 'off' });
+	$c->start;
+	$c->set_conf({ ssl => 'on' });
+	is($c->query('SELECT attempt, ok, trigger FROM pg_tls_reload()', unix => 1), '1|t|function', 'trigger');
+	$c->stop;
+};
+
 done_testing();

@@ -502,6 +502,9 @@ my %known = map { $_->[0] => 1 } $c->query_rows('SELECT code FROM pg_tls_finding
 
 cmp_ok(scalar keys %known, '>', 40, 'codes are known');
 is(join(' ', grep { !$known{$_} } sort keys %seen), '', 'no finding is of an unknown kind');
+# What the watch does not load by itself.
+is($c->query(q{SELECT string_agg(code, ' ' ORDER BY code COLLATE "C") FROM pg_tls_finding_codes() WHERE keeps_clients_out}, unix => 1),
+	'ca_expired ca_not_yet_valid ca_without_crl client_certificate_expired crl_bad_signature crl_delta crl_expired crl_not_yet_valid server_certificate_expired server_certificate_not_yet_valid server_certificate_purpose server_chain_alone server_chain_disordered server_chain_expired server_chain_incomplete server_chain_not_yet_valid session_not_acceptable ssl_off tls_not_active', 'codes of what keeps clients out');
 is($s->query(q{SELECT count(*) FROM pg_tls_finding_codes() k, pg_tls_finding_codes(k.code) one WHERE one = k}), scalar keys %known, 'each is found by its code');
 like(($c->psql("\\set VERBOSITY verbose\nSELECT * FROM pg_tls_finding_codes('$_')", unix => 1))[2],
 	qr/ERROR:  22023: unrecognized code of a finding: "\Q$_\E"\nHINT:  SELECT/, "no code: '$_'") for '', 'ssl', 'ssl_off ', 'SSL_OFF';

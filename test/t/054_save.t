@@ -157,6 +157,19 @@ $c->stop;
 $c->start(%env);
 ok($c->poll_until(sub { sessions('alice') eq '1' }), 'with what was seen since');
 
+# What was reset does not come back, though nothing is saved at that moment.
+$c->set_conf({ 'pg_tls.save' => 'off' });
+$c->reload;
+ok($c->poll_query('SHOW pg_tls.save', 'off', unix => 1), 'pg_tls.save = off');
+ok($c->poll_until(sub {
+	$c->query('SELECT pg_stat_tls_reset()', unix => 1);
+	return !-e $file;
+}), 'a reset takes the file away');
+$c->set_conf({ 'pg_tls.save' => undef });
+$c->stop;
+$c->start(%env);
+is(sessions('alice'), '0', 'nothing comes back');
+
 $c->stop;
 unlike($c->log_text, qr/PANIC|signal 11|TRAP/, 'nothing bad in the log');
 done_testing();

@@ -443,7 +443,7 @@ sub test_directory
 	my $files = q{SELECT state, problem FROM pg_tls_files WHERE setting = 'ssl_crl_dir'};
 
 	load(ssl_crl_dir => 'tls/nowhere');
-	is($s->query($files), 'missing|does not exist, of which the server says nothing', 'no directory');
+	is($s->query($files), 'missing|does not exist, which the server does not report', 'no directory');
 	is($s->query('SELECT count(*) FROM pg_tls_crl_entries()'), 3, '... and the entries of the file');
 	load(ssl_crl_dir => 'tls/crl.pem');
 	is($s->query($files), 'unreadable|is not a directory', 'a file');
