@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
@@ -168,6 +169,47 @@ pgtls_worker_end_commands(void)
 		pqsignal(SIGALRM, abandon_command);
 		alarm(COMMAND_GRACE);
 	}
+}
+
+/*
+ * Send a signal to all others in the process group, or none for 0; false if
+ * there are no others.
+ */
+static bool
+signal_others(int signo)
+{
+	DIR		   *proc = getpgrp() == MyProcPid ? opendir("/proc") : NULL;
+	struct dirent *entry;
+	bool		found = false;
+
+	if (proc == NULL)
+		return false;
+	while ((entry = readdir(proc)) != NULL)
+	{
+		pid_t		pid = (pid_t) strtol(entry->d_name, NULL, 10);
+
+		if (pid > 0 && pid != MyProcPid && getpgid(pid) == MyProcPid)
+			found = kill(pid, signo) == 0 || found;
+	}
+	closedir(proc);
+	return found;
+}
+
+/*
+ * A command that was told to end has.  But what it has started may go on, and
+ * ignore SIGTERM: that is killed (on Linux).
+ */
+void
+pgtls_worker_kill_commands(void)
+{
+	alarm(0);
+	for (int i = 0; i < COMMAND_GRACE * 10; i++)
+	{
+		if (!signal_others(0))
+			return;
+		pg_usleep(100000L);
+	}
+	(void) signal_others(SIGKILL);
 }
 
 /*

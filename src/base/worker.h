@@ -57,6 +57,7 @@ extern volatile sig_atomic_t pgtls_worker_in_command;
 extern void pgtls_worker_catch(int signo, void (*handler) (int signo));
 extern void pgtls_worker_terminate(int signo);
 extern void pgtls_worker_end_commands(void);
+extern void pgtls_worker_kill_commands(void);
 extern void pgtls_worker_begin_limited(void);
 
 /* For a worker that answers. */

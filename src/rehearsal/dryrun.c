@@ -118,8 +118,10 @@ ask_passphrase(char *buf, int size, int rwflag, void *userdata)
 	limit = alarm(pgtls_dryrun_command_limit);	/* of the worker itself */
 	len = next_passphrase(buf, size, rwflag, userdata);
 
-	/* a signal ends the reading, but not yet the command */
-	if (!pgtls_worker_stop && !pgtls_dryrun_command_hung)
+	/* a signal ends the reading, but not yet what the command has started */
+	if (pgtls_worker_stop || pgtls_dryrun_command_hung)
+		pgtls_worker_kill_commands();
+	else
 	{
 		pgtls_worker_catch(SIGALRM, pgtls_worker_terminate);
 		alarm(limit);

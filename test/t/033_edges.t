@@ -390,6 +390,22 @@ subtest 'dry runs do not outlive their callers' => sub {
 		ok($c->poll_until($gone), "$how: nothing is left");
 		$s->wait;
 	}
+
+	# What the command's shell has started ignores SIGTERM, though the shell does not.
+	spew("$dir/stubborn", "#!/bin/sh\ntrap '' TERM\nsleep 7654321$$ &\nwait\nsleep 7654321$$\n");
+	chmod 0755, "$dir/stubborn", $dir;
+	foreach my $command ("$dir/stubborn", "$dir/stubborn; echo secret", "$dir/stubborn | cat")
+	{
+		$c->set_conf({ ssl_passphrase_command => $command });
+		my $s = $c->session(unix => 1);
+		my $pid = $s->pid;
+
+		$s->send('SELECT ok FROM pg_tls_check()');
+		ok($c->poll_until(sub { $c->processes(qr/sleep 7654321$$/) }), "$command: it waits for the passphrase");
+		$admin->query("SELECT pg_cancel_backend($pid)");
+		ok($c->poll_until($gone), "$command: nothing is left");
+		$s->wait;
+	}
 	$c->set_conf({ ssl_passphrase_command => '', ssl_crl_file => '', ssl_crl_dir => 'fifos' });
 	unlink $c->tls('server.key');
 	spew($c->tls('server.key'), slurp($pki->key('server')));
