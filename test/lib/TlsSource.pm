@@ -358,6 +358,9 @@ sub wrong_tests
 			|| $code =~ /\b(?:OpenSSL_version_num|OPENSSL_version_(?:major|minor|patch))\b/
 			|| $code =~ /\bHAVE_(?:X509|SSL|EVP|ASN1|OSSL)_/
 			|| $tests =~ /\b(?:LIBRESSL|OPENSSL_|OSSL_|SSL_|SSL[23]_|TLS[1-9_]|X509|EVP_|ASN1_|NID_)/);
+		push @wrong, "$file installs a hook: $1"
+		  if $file !~ m{\A(?:hooks\.c|pg_tls\.c|rehearsal/dryrun\.c|base/compat\.h)\z}
+		  && ($code =~ /(?<![\w.>])((?!prev_|next_)\w+_hook)\s*=(?!=)/ || $code =~ /&\s*\(?\s*(\w+_hook)\b/);
 		push @wrong, "$file declares what is another file's: $_"
 		  foreach $file =~ /\.c\z/ ? $code =~ /^[ \t]*(extern\b[^{;]*;)/mg : ();
 	}

@@ -17,7 +17,7 @@ my @rooms = sort { $rank{$a} <=> $rank{$b} } keys %rank;
 
 is_deeply([ $s->wrong_files ], [], 'every file is in the map, with what it is for, and not too long');
 is_deeply([ $s->wrong_includes ], [], 'includes point downward, and make no circle');
-is_deeply([ $s->wrong_tests ], [], 'versions are tested in base/compat.h and base/ossl.[ch] alone');
+is_deeply([ $s->wrong_tests ], [], 'versions are tested in base/compat.h and base/ossl.[ch] alone, and hooks installed in hooks.c');
 
 my $arrows = $s->arrows;
 my ($longest) = sort { $s->lines($b) <=> $s->lines($a) } @files;
@@ -94,6 +94,12 @@ foreach my $line ('#if PG_VERSION_NUM >= 170000', '#elif PG_MAJORVERSION_NUM < 1
 	'	return PG_VERSION_NUM / 10000;')
 {
 	found($line, 'wrong_tests', $low, last_line($line), "$low tests PostgreSQL's version");
+}
+foreach my $line ('	emit_log_hook = log_message;', '	ExecutorStart_hook=start;', '	take(&ClientAuthentication_hook);')
+{
+	my ($hook) = $line =~ /(\w+_hook)/;
+
+	found($line, 'wrong_tests', $low, last_line($line), "$low installs a hook: $hook");
 }
 foreach my $line ('#if OPENSSL_VERSION_NUMBER >= 0x30000000L', '#if OPENSSL_VERSION_PREREQ(3, 2)',
 	'#ifdef LIBRESSL_VERSION_NUMBER', '	if (OpenSSL_version_num() >= 0x30000000L)', '#ifndef OPENSSL_NO_EC',
