@@ -144,10 +144,13 @@ SKIP:
 	foreach my $name (sort keys %unprotected)
 	{
 		subtest $name => sub {
+			# From then on a slot is given to another session much later.
+			plan skip_all => 'slots are not reused soon enough'
+			  if $name =~ /readers/ && TlsCluster->pg_version >= 16;
+
 			my $changes = $unprotected{$name};
 			my $variant = TlsBuild->new("$dir/$changes->[1]", @$changes);
-			# The fewer slots, the sooner one is given to another session: from
-			# PostgreSQL 16 on, that which has been free for longest.
+			# The fewer slots, the sooner one is given to another session.
 			my $c = start($changes->[1], $variant, max_connections => 16);
 			my $torn = 0;
 
