@@ -48,9 +48,10 @@ SKIP:
 			my $cert = "v$others";
 			my $bystander = $others == 2 ? $c->session(cert => 'bystander') : undef;
 
+			# not later than that, as a second may pass meanwhile
+			my $time = time + $begin;
 			spew($c->tls('crl.pem'), $empty,
 				slurp($pki->crl('root', out => "$dir/begins.crl", revoked => [$cert], last_update => $begin, next_update => 100 * $DAY)));
-			my $time = time + $begin;
 			is($admin->query('SELECT ok FROM pg_tls_reload()'), 't', "$what: loaded");
 			if ($bystander)
 			{
