@@ -123,6 +123,18 @@ kill_children(void)
 	return found;
 }
 
+pg_noreturn static void end_for_command(void);
+
+static void
+end_for_command(void)
+{
+	ereport(FATAL,
+			(errcode(ERRCODE_ADMIN_SHUTDOWN),
+			 errmsg("terminating background worker \"%s\", since a command that it runs ignores SIGTERM",
+					MyBgworkerEntry->bgw_name),
+			 errhint("Mend the command of \"ssl_passphrase_command\".")));
+}
+
 /*
  * SIGALRM: a command that was told to end has not.  The worker waits for what
  * that holds open, or for its end, perhaps in its own exit.  So the command is
@@ -147,11 +159,7 @@ abandon_command(SIGNAL_ARGS)
 			(void) kill(-worker, SIGKILL);
 		_exit(0);
 	}
-	ereport(FATAL,
-			(errcode(ERRCODE_ADMIN_SHUTDOWN),
-			 errmsg("terminating background worker \"%s\", since a command that it runs ignores SIGTERM",
-					MyBgworkerEntry->bgw_name),
-			 errhint("Mend the command of \"ssl_passphrase_command\".")));
+	end_for_command();
 }
 
 /*
@@ -196,8 +204,9 @@ signal_others(int signo)
 }
 
 /*
- * A command that was told to end has.  But what it has started may go on, and
- * ignore SIGTERM: that is killed (on Linux).
+ * A command that was told to end has, or is no longer waited for.  But it, or
+ * what it has started, may ignore SIGTERM and go on: that is killed (on Linux),
+ * and the worker ends.
  */
 void
 pgtls_worker_kill_commands(void)
@@ -209,7 +218,8 @@ pgtls_worker_kill_commands(void)
 			return;
 		pg_usleep(100000L);
 	}
-	(void) signal_others(SIGKILL);
+	if (signal_others(SIGKILL))
+		end_for_command();
 }
 
 /*

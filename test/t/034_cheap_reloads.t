@@ -56,7 +56,7 @@ sub let_in { return join ' ', map { ($c->psql('SELECT 1', cert => $_, sslmode =>
 foreach my $cache ('off', 'on')
 {
 	subtest "a large CRL, crl_signature_cache $cache" => sub {
-		my $signatures = sub { return $admin->query('SELECT crl_signatures FROM pg_tls_status') };
+		my $signatures = sub { return $c->query('SELECT crl_signatures FROM pg_tls_status', unix => 1) };
 		my $good = $cache eq 'on' ? 1 : 0;
 
 		start("crl_$cache", conf => { 'pg_tls.crl_signature_cache' => $cache });
